@@ -1,0 +1,1 @@
+"""Trạm: the daemon of a commune loudspeaker station or public board."""

@@ -1,0 +1,250 @@
+"""The station's configuration as types (CONTRACT section 2). `agent.cli.configuration` loads and explains it.
+
+All paths in a file are read relative to the file's own folder. Secrets are only ever paths.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from agent.model.orders import AuthorityId, Class, Item
+
+Slug = Annotated[str, Meta(pattern=r"\A[a-z0-9-]{1,40}\Z")]
+DeviceId = Annotated[str, Meta(pattern=r"\A[a-z0-9-]{3,40}\Z")]
+Unit = Annotated[str, Meta(pattern=r"\A[a-z0-9-]{1,40}(/[a-z0-9-]{1,40})*\Z")]
+HourRange = Annotated[str, Meta(pattern=r"\A([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-4]):[0-5][0-9]\Z")]
+Decibel = Annotated[float, Meta(ge=-60, le=12)]
+Seconds = Annotated[float, Meta(ge=0, le=3600)]
+
+
+class Device(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Who this device is. `id` is the certificate's CN and the MQTT client id, for life."""
+
+    id: DeviceId
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    unit: Unit
+    aliases: list[Annotated[str, Meta(min_length=1, max_length=64)]] = []
+    groups: list[AuthorityId] = []
+    role: Literal["station", "cluster", "board"] = "station"
+
+
+class Mqtt(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The broker of the source system; TLS always, a certificate per device."""
+
+    host: str
+    port: Annotated[int, Meta(ge=1, le=65535)] = 8883
+    ca: str
+    cert: str
+    key: str
+    source_silent_alarm_s: Annotated[float, Meta(ge=5, le=30 * 86400)] = 3600.0
+    """Alarm `source-silent` after this long without a connection to the source."""
+
+
+class Trust(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`root_keys`: a JSON file `{"threshold": n, "roots": [JWK]}`; `authorities`: the first signed document."""
+
+    root_keys: str
+    authorities: str
+    station_key: str | None = None
+    """Private JWK of this station, which signs what its own officers start."""
+    station_authority: AuthorityId | None = None
+    """The authority (`iss`) whose key `station_key` is: the commune."""
+
+
+class Content(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where media may come from. `allowed_hosts`: host or host:port, exact. `ca`: PEM file for private CAs."""
+
+    allowed_hosts: list[str] = []
+    ca: str | None = None
+    max_mb: Annotated[int, Meta(ge=16)] = 4096
+
+
+class Hardware(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which hardware stands behind pins and clock. `control`: Unix socket of the virtual hardware (gpio: virtual)."""
+
+    gpio: Literal["lgpio", "virtual"] = "lgpio"
+    clock: Literal["kernel", "virtual"] = "kernel"
+    control: str | None = None
+
+
+class Relay(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A relay on a GPIO pin. Without power, at boot and in every exit it is off (de-energised)."""
+
+    id: Slug
+    pin: Annotated[int, Meta(ge=0, le=53)]
+    active_high: bool = True
+    de_energised: str = ""
+    """What the wiring does while the relay is off, for the technician: "amplifier without mains"."""
+
+
+class PowerStep(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One relay of a power chain: on in order with `warm_up_s` after it, off in reverse after `cool_down_s`."""
+
+    relay: Slug
+    warm_up_s: Seconds = 0.0
+    cool_down_s: Seconds = 0.0
+
+
+class WavOutput(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="driver", tag="wav"):
+    """Paced WAV sink: a file that fills in real time, one channel per zone that names the same `path`."""
+
+    path: str
+    buffer_ms: Annotated[float, Meta(ge=5, le=500)] = 15.0
+    also: list[Output] = []
+
+
+class AlsaOutput(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="driver", tag="alsa"):
+    """An ALSA device by name, e.g. "hw:CARD=sndrpihifiberry"; `channel` of an interleaved multi-channel card."""
+
+    device: str
+    buffer_ms: Annotated[float, Meta(ge=5, le=500)] = 15.0
+    also: list[Output] = []
+
+
+class PngOutput(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="driver", tag="png"):
+    """A board that writes each frame as a PNG and an `index.json` of `{file, from, to}`."""
+
+    dir: str
+    width: Annotated[int, Meta(ge=32, le=7680)] = 960
+    height: Annotated[int, Meta(ge=32, le=4320)] = 540
+
+
+Output = WavOutput | AlsaOutput | PngOutput
+
+
+class Idle(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the zone carries while nobody owns it. `external` lets a legacy source through the `relay`'s rest side."""
+
+    source: Literal["silent", "external"] = "silent"
+    relay: Slug | None = None
+
+
+class Cap(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Volume cap: never louder than `gain_db` inside `hours`."""
+
+    hours: HourRange
+    gain_db: Decibel
+
+
+class Rules(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Operating rules. Emergencies override them and the override is logged."""
+
+    quiet_hours: list[HourRange] = []
+    caps: list[Cap] = []
+    longest_session_s: Annotated[float, Meta(gt=0, le=86400)] | None = None
+
+
+class Zone(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An output with exactly one owner at any time."""
+
+    id: Slug
+    name: str = ""
+    kind: Literal["sound", "screen"]
+    output: Output
+    power: list[PowerStep] = []
+    idle: Idle = Idle()
+    rules: Rules = Rules()
+    tags: list[Slug] = []
+    gain_db: Decibel = 0.0
+    delay_ms: Annotated[float, Meta(ge=0, le=2000)] = 0.0
+
+
+class Action(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a button does: play a stored `message`, or `stop`."""
+
+    message: Slug | None = None
+    stop: bool = False
+
+
+class Button(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A button to ground with a pull-up (`active_low`). Only class `emergency` overrides the rules."""
+
+    id: Slug
+    name: str = ""
+    pin: Annotated[int, Meta(ge=0, le=53)]
+    active_low: bool = True
+    class_: Class = msgspec.field(name="class", default=Class.EMERGENCY)
+    action: Action
+    zones: list[str] = msgspec.field(default_factory=lambda: ["*"])
+    debounce_ms: Annotated[float, Meta(ge=0, le=500)] = 5.0
+    hold_s: Annotated[float, Meta(ge=0, le=30)] = 0.0
+
+
+class Message(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A stored message: the officer's recording (`tram record`) if there is one, else the spoken `text`."""
+
+    id: Slug
+    title: str
+    text: str
+    lang: str = "vi"
+    chime: str | None = "siren"
+    repeat: Annotated[int, Meta(ge=1, le=100)] = 1
+
+
+class Source(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A programme to relay (tiếp âm). Silent or gone for `silence_s`: `fallback` plays instead."""
+
+    id: Slug
+    name: str = ""
+    url: str
+    silence_s: Annotated[float, Meta(ge=0.5, le=300)] = 10.0
+    silence_dbfs: Annotated[float, Meta(ge=-100, le=-20)] = -60.0
+    fallback: Item | list[Item] | None = None
+
+
+class Cluster(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A loudspeaker cluster (cụm loa) on a pole."""
+
+    id: Slug
+    name: str = ""
+    hamlet: str = ""
+    zone: Slug | None = None
+    tags: list[Slug] = []
+
+
+class Station(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole of `station.yaml`."""
+
+    device: Device
+    timezone: str = "Asia/Ho_Chi_Minh"
+    language: Literal["vi", "en"] = "vi"
+    mqtt: Mqtt | None = None
+    trust: Trust
+    data_dir: str = "/var/lib/tram"
+    run_dir: str = "/run/tram"
+    content: Content = Content()
+    normal_from_above: Literal["offer", "auto"] = "offer"
+    priority_order: list[AuthorityId] = []
+    """Whose priority programme goes first when two collide; the commune's own choice. Unlisted ones come last."""
+    hardware: Hardware = Hardware()
+    zones: Annotated[list[Zone], Meta(min_length=1, max_length=256)]
+    relays: list[Relay] = []
+    buttons: list[Button] = []
+    messages: list[Message] = []
+    sources: list[Source] = []
+    clusters: list[Cluster] = []
+
+    def match(self, selectors: list[str]) -> list[str]:
+        """Zone ids that the selectors (`id`, `*`, `kind:…`, `tag:…`) name, in configuration order."""
+        return [z.id for z in self.zones if any(_selects(s, z) for s in selectors)]
+
+    def zone(self, zone_id: str) -> Zone:
+        """The zone of that id; KeyError when there is none."""
+        for z in self.zones:
+            if z.id == zone_id:
+                return z
+        raise KeyError(zone_id)
+
+
+def _selects(selector: str, zone: Zone) -> bool:
+    if selector == "*":
+        return True
+    prefix, _, rest = selector.partition(":")
+    if prefix == "kind":
+        return zone.kind == rest
+    if prefix == "tag":
+        return rest in zone.tags
+    return zone.id == selector

@@ -1,0 +1,136 @@
+"""What the rooms report to the owner. Beside these, the inbox takes `agent.model.voice` and `screen` events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from agent.model.records import PutOut
+
+
+class LinkUp(Struct, frozen=True):
+    """Connected to the source and subscribed. `birth` is this connection's number."""
+
+    birth: int
+
+
+class LinkDown(Struct, frozen=True):
+    """The source is gone; `reason` is for people."""
+
+    reason: str
+
+
+class OrderArrived(Struct, frozen=True):
+    """A message on an order or desired topic. `token` goes back to `Link.acknowledge` once durably recorded."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+    token: int
+
+
+class OutTaken(Struct, frozen=True):
+    """The broker acknowledged an outbox row."""
+
+    seq: int
+
+
+class Committed(Struct, frozen=True):
+    """A batch of writes is on the disk."""
+
+    batch: int
+
+
+class CommitFailed(Struct, frozen=True):
+    """A batch of writes failed and left nothing behind; `detail` is for people."""
+
+    batch: int
+    detail: str
+
+
+class MediaReady(Struct, frozen=True):
+    """The file of that hash is complete, verified and on the disk."""
+
+    sha256: str
+    path: str
+
+
+class MediaFailed(Struct, frozen=True):
+    """The file cannot be had now. `final`: do not wait for it (wrong hash, host not allowed)."""
+
+    sha256: str
+    detail: str
+    final: bool
+
+
+class SpeechReady(Struct, frozen=True):
+    """Text was spoken into a WAV file (48 000 Hz, mono, 16 bit). `key` as given to `Speech.render`."""
+
+    key: str
+    path: str
+    sha256: str
+    seconds: float
+
+
+class SpeechFailed(Struct, frozen=True):
+    """The text could not be spoken."""
+
+    key: str
+    detail: str
+
+
+class FeedMark(Struct, frozen=True):
+    """A decoder child's progress on item `item` of a segment.
+
+    `what`: "ready" (first samples are in the pipe), "started", "ended", "failed" (the item is skipped), "fallback"
+    (a relay went silent or away and its fallback began), "done" (the segment's pipe is closed). `samples` counts PCM
+    samples of the item written so far.
+    """
+
+    play: str
+    segment: int
+    item: int
+    what: str
+    samples: int = 0
+    detail: str = ""
+
+
+class VoiceLost(Struct, frozen=True):
+    """The connection to voice broke."""
+
+    detail: str
+
+
+class ChildDied(Struct, frozen=True):
+    """A child process ended without being asked to."""
+
+    name: str
+    detail: str
+
+
+class Asked(Struct, frozen=True):
+    """A person's command over the agent's control socket; the answer goes to `reply` (called once)."""
+
+    what: str
+    args: dict[str, Any]
+    token: int
+
+
+__all__ = [
+    "Asked",
+    "ChildDied",
+    "CommitFailed",
+    "Committed",
+    "FeedMark",
+    "LinkDown",
+    "LinkUp",
+    "MediaFailed",
+    "MediaReady",
+    "OrderArrived",
+    "OutTaken",
+    "PutOut",
+    "SpeechFailed",
+    "SpeechReady",
+    "VoiceLost",
+]

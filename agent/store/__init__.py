@@ -1,0 +1,1 @@
+"""What survives a power cut: orders, play log, outbox, content library."""

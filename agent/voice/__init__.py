@@ -1,0 +1,1 @@
+"""The emergency core, a process of its own: sound card, mixer, relays, buttons, pinned messages."""

@@ -1,0 +1,1 @@
+"""The reference source system: signs, publishes, serves content, watches the fleet."""
