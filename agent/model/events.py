@@ -96,6 +96,44 @@ class FeedMark(Struct, frozen=True):
     detail: str = ""
 
 
+class Expanded(Struct, frozen=True):
+    """Occurrences of an issuer's schedule entries (id → epoch seconds) up to `before`; `generation` as asked."""
+
+    issuer: str
+    generation: int
+    starts: dict[str, list[float]]
+    before: float
+
+
+class Sound(Struct, frozen=True):
+    """A sound of this station: 48 000 Hz, mono, 16 bit WAV. `sha256` of the file; `pinned`: its name in voice."""
+
+    path: str
+    sha256: str
+    samples: int
+    pinned: str | None = None
+
+
+class MessageRecorded(Struct, frozen=True):
+    """The officer recorded a stored message."""
+
+    message: str
+    sound: Sound
+
+
+class Alarm(Struct, frozen=True):
+    """Something a person must know; `what` is a stable word. `on` False: it is over."""
+
+    what: str
+    detail: str
+    zone: str | None = None
+    on: bool = True
+
+
+class Tick(Struct, frozen=True):
+    """Time has passed."""
+
+
 class VoiceLost(Struct, frozen=True):
     """The connection to voice broke."""
 
@@ -118,19 +156,24 @@ class Asked(Struct, frozen=True):
 
 
 __all__ = [
+    "Alarm",
     "Asked",
     "ChildDied",
     "CommitFailed",
     "Committed",
+    "Expanded",
     "FeedMark",
     "LinkDown",
     "LinkUp",
     "MediaFailed",
     "MediaReady",
+    "MessageRecorded",
     "OrderArrived",
     "OutTaken",
     "PutOut",
+    "Sound",
     "SpeechFailed",
     "SpeechReady",
+    "Tick",
     "VoiceLost",
 ]

@@ -1,0 +1,155 @@
+"""Which sounds this station has: chimes, stored messages, spoken texts, fetched media. Items become cues here."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+
+from msgspec import Struct
+
+from agent.model.config import Station
+from agent.model.events import Sound
+from agent.model.orders import Item, Media
+from agent.model.voice import RATE
+from agent.ports import Piece
+
+
+class Cue(Struct, kw_only=True):
+    """One item as sound. Exactly one of: a `path`, a live `url`, still `pending`, or `failed` (why, for people)."""
+
+    item: int
+    content: str | None = None
+    """SHA-256 for the play log: of the media file, or of the spoken, recorded or chime WAV."""
+    path: str | None = None
+    samples: int | None = None
+    pinned: str | None = None
+    url: str | None = None
+    seconds: float | None = None
+    silence_s: float = 10.0
+    silence_dbfs: float = -60.0
+    fallback: tuple[str, ...] = ()
+    pending: bool = False
+    failed: str | None = None
+
+    def piece(self) -> Piece:
+        """For a decoder."""
+        return Piece(
+            item=self.item,
+            path=self.path,
+            url=self.url,
+            seconds=self.seconds,
+            silence_s=self.silence_s,
+            silence_dbfs=self.silence_dbfs,
+            fallback=self.fallback,
+        )
+
+
+def speech_key(text: str, lang: str) -> str:
+    """The key under which a text is spoken once."""
+    return f"{lang}:{hashlib.sha256(text.encode()).hexdigest()[:40]}"
+
+
+class Catalogue:
+    """All sounds by name. `media_path` asks the content library; `speaks` the speech engine."""
+
+    def __init__(
+        self,
+        config: Station,
+        chimes: dict[str, Sound],
+        media_path: Callable[[str], str | None],
+        speaks: Callable[[str], bool],
+    ) -> None:
+        self._config = config
+        self._sources = {s.id: s for s in config.sources}
+        self._media_path = media_path
+        self.speaks = speaks
+        self.chimes = chimes
+        self.messages: dict[str, Sound] = {}
+        self.spoken: dict[str, Sound] = {}
+        self.unspeakable: dict[str, str] = {}
+        self.lost: dict[str, str] = {}
+        """Media that cannot be had: SHA-256 → why."""
+
+    def unknown(self, items: Iterable[Item]) -> str | None:
+        """Why an item can never sound here (an unknown chime, message or relay), or None."""
+        for item in items:
+            if item.chime is not None and item.chime not in self.chimes:
+                return f"no chime is called {item.chime!r}; there are {', '.join(sorted(self.chimes))}"
+            if item.local is not None and item.local not in {m.id for m in self._config.messages}:
+                return f"no stored message is called {item.local!r}"
+            if item.relay is not None and item.relay not in self._sources:
+                return f"no relay source is called {item.relay!r}"
+            trouble = self.unknown(self._fallback(item))
+            if trouble:
+                return trouble
+        return None
+
+    def cue(self, index: int, item: Item, live_seconds: float | None = None) -> Cue:
+        """The item as sound, as far as it is known now."""
+        if item.chime is not None:
+            sound = self.chimes.get(item.chime)
+            return _of(index, sound) if sound else Cue(item=index, failed=f"no chime {item.chime!r}")
+        if item.local is not None:
+            sound = self.messages.get(item.local)
+            return _of(index, sound) if sound else Cue(item=index, pending=True)
+        if item.text is not None and item.lang is not None:
+            key = speech_key(item.text, item.lang)
+            if key in self.unspeakable:
+                return Cue(item=index, failed=self.unspeakable[key])
+            return _of(index, self.spoken[key]) if key in self.spoken else Cue(item=index, pending=True)
+        if item.media is not None:
+            return self._media(index, item.media)
+        return self._live(index, item, live_seconds)
+
+    def texts(self, items: Iterable[Item]) -> Iterable[tuple[str, str, str]]:
+        """(key, text, lang) of what must be spoken for these items, fallbacks included."""
+        for item in items:
+            if item.text is not None and item.lang is not None:
+                yield speech_key(item.text, item.lang), item.text, item.lang
+            yield from self.texts(self._fallback(item))
+
+    def media(self, items: Iterable[Item]) -> Iterable[Media]:
+        """The media files of these items, fallbacks included."""
+        for item in items:
+            if item.media is not None:
+                yield item.media
+            yield from self.media(self._fallback(item))
+
+    def _media(self, index: int, media: Media) -> Cue:
+        if media.type.partition("/")[0] not in ("audio", "video", "application"):
+            return Cue(item=index, failed="not sound")
+        if media.sha256 in self.lost:
+            return Cue(item=index, content=media.sha256, failed=self.lost[media.sha256])
+        path = self._media_path(media.sha256)
+        samples = None if media.duration_s is None else round(media.duration_s * RATE)
+        return Cue(item=index, content=media.sha256, path=path, samples=samples, pending=path is None)
+
+    def _live(self, index: int, item: Item, seconds: float | None) -> Cue:
+        fallback = [self.cue(index, i) for i in self._fallback(item)]
+        paths = tuple(c.path for c in fallback if c.path)
+        if item.stream is not None:
+            bound = item.lease_s if seconds is None else seconds
+            return Cue(item=index, url=item.stream, seconds=bound, fallback=paths)
+        source = self._sources.get(item.relay or "")
+        if source is None:
+            return Cue(item=index, failed=f"no relay source is called {item.relay!r}")
+        return Cue(
+            item=index,
+            url=source.url,
+            seconds=item.duration_s if seconds is None else seconds,
+            silence_s=source.silence_s,
+            silence_dbfs=source.silence_dbfs,
+            fallback=paths,
+        )
+
+    def _fallback(self, item: Item) -> list[Item]:
+        own = item.fallbacks()
+        if own or item.relay is None:
+            return own
+        source = self._sources.get(item.relay)
+        fallback = source.fallback if source else None
+        return [] if fallback is None else fallback if isinstance(fallback, list) else [fallback]
+
+
+def _of(index: int, sound: Sound) -> Cue:
+    return Cue(item=index, content=sound.sha256, path=sound.path, samples=sound.samples, pinned=sound.pinned)

@@ -1,0 +1,151 @@
+"""What the owner wants done: the station's answer to an event. `agent.app` carries each out through a port."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from agent.model.orders import Entry
+from agent.model.records import PutOut, Write
+from agent.model.screen import ScreenCommand
+from agent.model.voice import VoiceCommand
+from agent.ports import Need, Piece
+
+
+class ToVoice(Struct, frozen=True):
+    """Send to voice."""
+
+    command: VoiceCommand
+
+
+class StartFeed(Struct, frozen=True):
+    """Start decoding a segment ahead; the pipe is kept until `HandFeed` or `DropFeeds`."""
+
+    play: str
+    segment: int
+    pieces: tuple[Piece, ...]
+    skip_samples: int = 0
+
+
+class HandFeed(Struct, frozen=True):
+    """Give a started segment's pipe to voice."""
+
+    play: str
+    segment: int
+    live: bool = False
+
+
+class DropFeeds(Struct, frozen=True):
+    """End the decoders of a play and close what was not handed over."""
+
+    play: str
+
+
+class ToScreen(Struct, frozen=True):
+    """Send to the board of a zone."""
+
+    zone: str
+    command: ScreenCommand
+
+
+class Speak(Struct, frozen=True):
+    """Speak a text into a file."""
+
+    key: str
+    text: str
+    lang: str
+
+
+class PinMessage(Struct, frozen=True):
+    """Put a stored message's sound where voice keeps it, and have it loaded."""
+
+    message: str
+    path: str
+
+
+class Want(Struct, frozen=True):
+    """The media that is needed from now on."""
+
+    needs: tuple[Need, ...]
+
+
+class Expand(Struct, frozen=True):
+    """Compute the occurrences of these entries off the owner's thread; answered by `Expanded`."""
+
+    issuer: str
+    generation: int
+    entries: tuple[Entry, ...]
+    after: float
+    before: float
+
+
+class Persist(Struct, frozen=True):
+    """Commit a batch; answered by `Committed` or `CommitFailed`."""
+
+    batch: int
+    writes: tuple[Write, ...]
+
+
+class Acknowledge(Struct, frozen=True):
+    """PUBACK of an arrived order."""
+
+    token: int
+
+
+class OfferRows(Struct, frozen=True):
+    """Outbox rows for the link."""
+
+    rows: tuple[PutOut, ...]
+
+
+class PublishState(Struct, frozen=True):
+    """The retained state."""
+
+    body: dict[str, Any]
+
+
+class PublishStatus(Struct, frozen=True):
+    """The retained full status."""
+
+    body: dict[str, Any]
+
+
+class PublishBeat(Struct, frozen=True):
+    """The beat."""
+
+    body: dict[str, Any]
+
+
+class SignedTime(Struct, frozen=True):
+    """A verified `iat`: time has come at least this far."""
+
+    iat: float
+
+
+class Reply(Struct, frozen=True):
+    """The answer to a person's command."""
+
+    token: int
+    body: dict[str, Any]
+
+
+Command = (
+    ToVoice
+    | StartFeed
+    | HandFeed
+    | DropFeeds
+    | ToScreen
+    | Speak
+    | PinMessage
+    | Want
+    | Expand
+    | Persist
+    | Acknowledge
+    | OfferRows
+    | PublishState
+    | PublishStatus
+    | PublishBeat
+    | SignedTime
+    | Reply
+)
