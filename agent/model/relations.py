@@ -1,0 +1,338 @@
+"""What one value of a configuration says about another: references, pins, hours, addresses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, available_timezones
+
+import msgspec
+
+from agent.model.orders import ITEM_KINDS, Item
+from agent.model.problem import MISSING, SEE_EXAMPLES, Text, listed, nearest
+
+
+class Wrong(Protocol):
+    """Notes a mistake at a path."""
+
+    def __call__(self, path: str, reason: Text, remedy: Text) -> None:
+        """Note it."""
+
+
+class Relations:
+    """What one value says about another. Works on whatever could be read, so it runs beside other mistakes."""
+
+    def __init__(self, wrong: Wrong, values: Any) -> None:
+        self.wrong = wrong
+        self.station: dict[str, Any] = values if isinstance(values, dict) else {}
+        self.ids = {kind: set(self.words(kind)) for kind in ("zones", "relays", "messages", "sources")}
+
+    def entries(self, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The readable entries of a list of the file, each with its path."""
+        values = self.station.get(name)
+        for i, entry in enumerate(values if isinstance(values, list) else []):
+            if isinstance(entry, dict):
+                yield f"{name}[{i}]", entry
+
+    def words(self, name: str) -> list[str]:
+        """The readable ids of a list."""
+        return [e["id"] for _, e in self.entries(name) if isinstance(e.get("id"), str)]
+
+    def group(self, name: str) -> dict[str, Any]:
+        """A group of values, {} if there is none."""
+        value = self.station.get(name)
+        return value if isinstance(value, dict) else {}
+
+    def check(self) -> None:
+        """Every check, each on its own."""
+        for name in ("zones", "relays", "buttons", "messages", "sources", "clusters"):
+            self.once(
+                ((f"{p}.id", e.get("id")) for p, e in self.entries(name)),
+                lambda value, first: Text("The id “{value}” is already used by {first}.", value=value, first=first),
+                Text("Give each entry an id of its own."),
+            )
+        self.once(
+            ((f"{p}.pin", e.get("pin")) for name in ("relays", "buttons") for p, e in self.entries(name)),
+            lambda value, first: Text("Pin {value} is already used by {first}.", value=value, first=first),
+            Text("Give each relay and each button a pin of its own."),
+        )
+        self.once(
+            ((f"{p}.output.dir", _member(e.get("output"), "dir")) for p, e in self.entries("zones")),
+            lambda _, first: Text("{first} already writes its pictures there.", first=first),
+            Text("Give each board a folder of its own."),
+        )
+        self.timezone()
+        self.hosts()
+        self.signing()
+        self.hardware()
+        for path, zone in self.entries("zones"):
+            self.zone(path, zone)
+        for path, button in self.entries("buttons"):
+            self.button(path, button)
+        for path, message in self.entries("messages"):
+            if isinstance(message.get("text"), str) and not message["text"].strip():
+                self.wrong(f"{path}.text", Text("The message has no words."), Text("Write what is to be spoken."))
+        for path, source in self.entries("sources"):
+            self.source(path, source)
+        for path, cluster in self.entries("clusters"):
+            self.known(f"{path}.zone", cluster.get("zone"), "zones")
+
+    def once(self, values: Iterable[tuple[str, Any]], reason: Callable[[Any, str], Text], remedy: Text) -> None:
+        """Each value at most once."""
+        seen: dict[Any, str] = {}
+        for path, value in values:
+            if value is None or value is MISSING:
+                continue
+            if value in seen:
+                self.wrong(path, reason(value, seen[value]), remedy)
+            else:
+                seen[value] = path
+
+    def known(self, path: str, name: Any, kind: str) -> None:
+        """A reference to an entry of the list `kind`."""
+        if not isinstance(name, str) or name in self.ids[kind]:
+            return
+        guess = nearest(name, self.ids[kind])
+        if guess:
+            remedy = Text("Did you mean “{guess}”?", guess=guess)
+        elif self.ids[kind]:
+            remedy = Text("There are: {known}.", known=listed(self.words(kind)))
+        else:
+            remedy = Text("Add an entry with this id under “{kind}:”.", kind=kind)
+        self.wrong(path, Text("There is no “{name}” under “{kind}:”.", name=name, kind=kind), remedy)
+
+    def timezone(self) -> None:
+        """The time zone's rules are on this machine."""
+        name = self.station.get("timezone")
+        if not isinstance(name, str):
+            return
+        try:
+            ZoneInfo(name)
+        except (OSError, ValueError, KeyError):
+            guess = nearest(name, {z.lower(): z for z in available_timezones()})
+            exact = next((z for z in available_timezones() if z.lower() == guess), "Asia/Ho_Chi_Minh")
+            self.wrong(
+                "timezone",
+                Text("There is no time zone “{name}”.", name=name),
+                Text("Did you mean “{guess}”?", guess=exact),
+            )
+
+    def hosts(self) -> None:
+        """Names of machines, without scheme, path and (for the broker) port."""
+        host = self.group("mqtt").get("host")
+        if isinstance(host, str) and not re.fullmatch(r"[A-Za-z0-9.-]+|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*", host, re.ASCII):
+            self.wrong(
+                "mqtt.host",
+                Text("“{host}” is not the name of a machine.", host=host[:60]),
+                Text("Write only the name, as “nguon.example.vn”; the port has a line of its own, “port:”."),
+            )
+        hosts = self.group("content").get("allowed_hosts")
+        for i, host in enumerate(hosts if isinstance(hosts, list) else []):
+            if isinstance(host, str) and not re.fullmatch(
+                r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?", host, re.ASCII
+            ):
+                self.wrong(
+                    f"content.allowed_hosts[{i}]",
+                    Text("“{host}” is not the name of a machine.", host=host[:60]),
+                    Text("Write “name” or “name:port”, without https:// and without a path."),
+                )
+
+    def signing(self) -> None:
+        """The station's own key and its authority belong together."""
+        trust = self.group("trust")
+        for one, other in (("station_key", "station_authority"), ("station_authority", "station_key")):
+            if trust.get(one) and trust.get(other, None) is None:
+                self.wrong(
+                    f"trust.{one}",
+                    Text("“{one}” is given without “{other}”.", one=one, other=other),
+                    Text("Give both, so that the commune can sign its own programmes, or neither."),
+                )
+
+    def hardware(self) -> None:
+        """Virtual hardware needs the socket through which it is moved."""
+        hardware = self.group("hardware")
+        for name in ("gpio", "clock"):
+            if hardware.get(name) == "virtual" and hardware.get("control", None) is None:
+                self.wrong(
+                    f"hardware.{name}",
+                    Text("Virtual hardware needs a control socket."),
+                    Text("Add “control: path” under “hardware:”, or delete “{name}: virtual”.", name=name),
+                )
+
+    def zone(self, path: str, zone: dict[str, Any]) -> None:
+        """Output of the right kind, relays that exist, hours that are hours."""
+        self.output(f"{path}.output", zone.get("kind"), zone.get("output"))
+        chain = _dicts(zone.get("power"))
+        for i, step in chain:
+            self.known(f"{path}.power[{i}].relay", step.get("relay"), "relays")
+        self.once(
+            ((f"{path}.power[{i}].relay", step.get("relay")) for i, step in chain),
+            lambda value, first: Text("The relay “{value}” is already switched in {first}.", value=value, first=first),
+            Text("Name each relay once in a power chain."),
+        )
+        idle = zone.get("idle")
+        if isinstance(idle, dict):
+            self.known(f"{path}.idle.relay", idle.get("relay"), "relays")
+            if idle.get("source") == "external" and idle.get("relay", None) is None:
+                self.wrong(
+                    f"{path}.idle",
+                    Text("An external source needs the change-over relay that lets it through."),
+                    Text("Add “relay: …” with the id of that relay."),
+                )
+            elif idle.get("source", "silent") == "silent" and isinstance(idle.get("relay"), str):
+                self.wrong(
+                    f"{path}.idle.relay",
+                    Text("The relay is never switched, because the zone is silent when idle."),
+                    Text("Write “source: external”, or delete this line."),
+                )
+        rules = zone.get("rules")
+        if isinstance(rules, dict):
+            hours = rules.get("quiet_hours")
+            for i, value in enumerate(hours if isinstance(hours, list) else []):
+                self.hours(f"{path}.rules.quiet_hours[{i}]", value)
+            for i, cap in _dicts(rules.get("caps")):
+                self.hours(f"{path}.rules.caps[{i}].hours", cap.get("hours"))
+
+    def output(self, path: str, kind: Any, output: Any) -> None:
+        """A sound zone has a sound output, a screen zone a screen output; copies go to the same kind."""
+        driver = _member(output, "driver")
+        if kind == "sound" and driver == "png":
+            self.wrong(
+                f"{path}.driver",
+                Text("A sound zone cannot have the screen output “{driver}”.", driver=driver),
+                Text("Use “alsa” or “wav”, or write “kind: screen”."),
+            )
+        elif kind == "screen" and driver in {"wav", "alsa"}:
+            self.wrong(
+                f"{path}.driver",
+                Text("A screen zone cannot have the sound output “{driver}”.", driver=driver),
+                Text("Use “png”, or write “kind: sound”."),
+            )
+        else:
+            for i, copy in _dicts(_member(output, "also")):
+                self.output(f"{path}.also[{i}]", kind, copy)
+
+    def hours(self, path: str, value: Any) -> None:
+        """A span of the day that is neither empty nor beyond midnight's 24:00."""
+        if not isinstance(value, str):
+            return
+        start, _, end = value.partition("-")
+        if start == end or end > "24:00":
+            self.wrong(
+                path,
+                Text("“{value}” is not a part of the day.", value=value),
+                Text("Write start and end, as “21:30-05:00”; a whole day is “00:00-24:00”."),
+            )
+
+    def button(self, path: str, button: dict[str, Any]) -> None:
+        """A button does one thing, in zones that exist."""
+        action = button.get("action")
+        if isinstance(action, dict) and MISSING not in action.values():
+            if (action.get("message") is None) != bool(action.get("stop", False)):
+                self.wrong(
+                    f"{path}.action",
+                    Text("A button either plays one message or stops."),
+                    Text("Write either “message: …” or “stop: true”."),
+                )
+            self.known(f"{path}.action.message", action.get("message"), "messages")
+        selectors = button.get("zones")
+        if isinstance(selectors, list):
+            if not selectors:
+                self.wrong(f"{path}.zones", Text("The button has no zone."), Text('Write ["*"] for all zones.'))
+            for i, selector in enumerate(selectors):
+                self.selector(f"{path}.zones[{i}]", selector)
+
+    def selector(self, path: str, selector: Any) -> None:
+        """A zone selector that matches at least one zone."""
+        if not isinstance(selector, str) or selector == "*":
+            return
+        prefix, colon, rest = selector.partition(":")
+        zones = [zone for _, zone in self.entries("zones")]
+        tagged = [z["tags"] for z in zones if isinstance(z.get("tags"), list)]
+        tags = {tag for tags in tagged for tag in tags if isinstance(tag, str)}
+        if not colon:
+            self.known(path, selector, "zones")
+        elif prefix == "kind" and rest not in {z.get("kind") for z in zones if isinstance(z.get("kind"), str)}:
+            self.wrong(
+                path,
+                Text("No zone is of the kind “{kind}”.", kind=rest),
+                Text("Write “kind:sound” or “kind:screen”, whichever this station has."),
+            )
+        elif prefix == "tag" and rest not in tags:
+            guess = nearest(rest, tags)
+            remedy = Text("Add this tag under “tags:” of a zone.")
+            if guess:
+                remedy = Text("Did you mean “{guess}”?", guess=f"tag:{guess}")
+            self.wrong(path, Text("No zone has the tag “{tag}”.", tag=rest), remedy)
+        elif prefix not in {"kind", "tag"}:
+            self.wrong(
+                path,
+                Text("“{value}” does not select a zone.", value=selector[:60]),
+                Text("Write a zone's id, “*”, “kind:sound”, “kind:screen” or “tag:…”."),
+            )
+
+    def source(self, path: str, source: dict[str, Any]) -> None:
+        """An address without a password, and a fallback that can be played."""
+        url = source.get("url")
+        if isinstance(url, str):
+            self.url(f"{path}.url", url)
+        fallback = source.get("fallback")
+        if isinstance(fallback, dict):
+            self.item(f"{path}.fallback", fallback, source.get("id"))
+        for i, item in _dicts(fallback):
+            self.item(f"{path}.fallback[{i}]", item, source.get("id"))
+
+    def url(self, path: str, url: str) -> None:
+        """An absolute address; one with a password in it is a secret in the wrong place."""
+        try:
+            parts = urlsplit(url)
+            password, usable = parts.password, bool(parts.scheme and (parts.netloc or parts.path)) and "://" in url
+        except ValueError:
+            password, usable = None, False
+        if password is not None:
+            self.wrong(
+                path,
+                Text("The address contains a password."),
+                Text("Secrets do not belong in this file: ask the source for an address without one."),
+            )
+        elif not usable or re.search(r"\s", url):
+            self.wrong(
+                path,
+                Text("“{url}” is not an address.", url=url[:60]),
+                Text("Write the whole address of the stream, as “https://nguon.example.vn/live.mp3”."),
+            )
+
+    def item(self, path: str, item: dict[str, Any], source: Any) -> None:
+        """A fallback item: of one kind, naming what exists."""
+        if MISSING in item.values():
+            return
+        kinds = [k for k in ITEM_KINDS if item.get(k) is not None]
+        if len(kinds) != 1:
+            self.wrong(
+                path,
+                Text("An item is of exactly one kind, but here are {count}.", count=len(kinds)),
+                Text("Give exactly one of: {known}.", known=listed(ITEM_KINDS)),
+            )
+            return
+        try:
+            msgspec.convert(item, Item)
+        except msgspec.ValidationError as error:
+            self.wrong(path, Text("The item is not complete: {detail}.", detail=error), SEE_EXAMPLES)
+        self.known(f"{path}.local", item.get("local"), "messages")
+        self.known(f"{path}.relay", item.get("relay"), "sources")
+        if source is not None and item.get("relay") == source:
+            self.wrong(
+                f"{path}.relay",
+                Text("The source is its own fallback."),
+                Text("Name another source, a stored message (local) or a file (media)."),
+            )
+
+
+def _member(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else None
+
+
+def _dicts(values: Any) -> list[tuple[int, dict[str, Any]]]:
+    return [(i, v) for i, v in enumerate(values) if isinstance(v, dict)] if isinstance(values, list) else []
