@@ -42,6 +42,8 @@ class Shown(Struct, frozen=True, tag_field="ev", tag="shown", kw_only=True, omit
     sha256: str
     play: str | None = None
     file: str | None = None
+    zone: str | None = None
+    """Filled in by the agent's side; the child knows no zones."""
 
 
 class ScreenFault(Struct, frozen=True, tag_field="ev", tag="fault", kw_only=True, omit_defaults=True):
@@ -49,6 +51,7 @@ class ScreenFault(Struct, frozen=True, tag_field="ev", tag="fault", kw_only=True
 
     what: str
     detail: str
+    zone: str | None = None
 
 
 ScreenCommand = Show | Rest
