@@ -124,6 +124,8 @@ class _Child:
         with self._change:
             self._process, self._news = process, self._command is not None
             self._change.notify_all()
+            if self._stopping and process.stdin is not None:
+                process.stdin.close()
         showed = False
         decoder = msgspec.json.Decoder(ScreenEvent)
         if process.stdout is not None:

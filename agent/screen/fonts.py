@@ -62,7 +62,7 @@ class Fonts:
         return -1
 
     def runs(self, text: str) -> list[tuple[int, str]]:
-        """The text as stretches of one font each; unknown letters are gone, blanks and marks stay with what is before."""
+        """The text as stretches of one font each, without unknown letters. Blanks and marks follow what is before."""
         faces: list[tuple[int, str]] = []
         last = 0
         for char in text:

@@ -329,7 +329,7 @@ class _Frame:
         """Left, top, right, bottom of what is left for the text; `bare`: for a picture, under the mark's band."""
         if bare:
             return (0, self.band, self.width, self.height)
-        gap = self.margin * 0.6
+        gap = 2 if self.small else self.margin * 0.6
         return (
             self.margin,
             self.band + self.strip + gap,
@@ -369,23 +369,21 @@ class _Frame:
     def _mark(self, sheet: Sheet) -> None:
         """A hazard band over the whole width with the mark in its middle."""
         sheet.shapes.append(_rectangle(0, 0, self.width, self.band, MARK_GROUND))
-        size = self._fit(self.mark, self.band * 0.66, self.width * (0.98 if self.small else 0.6))
-        half = self.fonts.width(self.mark, size, True) / 2 + self.band * 0.4
+        room = self.width * (0.94 if self.small else 0.6)
+        size = self._fit(self.mark, self.band * 0.66, room)
+        mark = _ellipsis(self.mark, size, room, self.fonts).text
+        length = self.fonts.width(mark, size, True)
+        half = length / 2 + self.band * 0.4
         middle, step = self.width / 2, self.band * 0.8
-        if not self.small:
-            x = -self.band
-            while x < self.width:
-                if x + step / 2 + self.band < middle - half or x > middle + half:
-                    corners = (
-                        (x, self.band),
-                        (x + self.band, 0),
-                        (x + self.band + step / 2, 0),
-                        (x + step / 2, self.band),
-                    )
-                    sheet.shapes.append(Shape(corners, MARK_INK))
-                x += step
-        x, y = middle - self.fonts.width(self.mark, size, True) / 2, self._base(0, self.band, size)
-        sheet.texts.append(Text(x, y, self.mark, size, True, MARK_INK, MARK_GROUND))
+        x = self.width if self.small else -self.band
+        while x < self.width:
+            if x + step / 2 + self.band < middle - half or x > middle + half:
+                upper, lower = x + self.band, x
+                corners = ((lower, self.band), (upper, 0), (upper + step / 2, 0), (lower + step / 2, self.band))
+                sheet.shapes.append(Shape(corners, MARK_INK))
+            x += step
+        y = self.band - size * 0.22 if self.small else self._base(0, self.band, size)
+        sheet.texts.append(Text(middle - length / 2, y, mark, size, True, MARK_INK, MARK_GROUND))
 
     def _strip(self, sheet: Sheet) -> None:
         top, bottom, ink = self.band, self.band + self.strip, self.look.strip_ink
