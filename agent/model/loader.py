@@ -136,7 +136,7 @@ class _Walk:
 
     def value(self, node: Node, kind: types.Type, path: str) -> Any:
         """One value of any type."""
-        self.lines[path] = node.line
+        self.lines.setdefault(path, node.line)
         if isinstance(kind, types.UnionType):
             return self.union(node, kind, path)
         if isinstance(kind, types.StructType):
@@ -196,7 +196,7 @@ class _Walk:
                 Text("Add a line “{key}: …” with one of: {known}.", key=field, known=listed(sorted(by_tag))),
             )
             return MISSING
-        self.lines[join(path, field)] = tag.line
+        self.lines[join(path, field)] = node.lines[field]
         if not isinstance(tag, Scalar) or tag.text not in by_tag:
             self.not_one_of(join(path, field), tag.text if isinstance(tag, Scalar) else "…", sorted(by_tag))
             return MISSING
@@ -218,6 +218,7 @@ class _Walk:
         found: dict[str, Any] = {}
         meant: set[str] = set()
         for key, member in node.items.items():
+            self.lines[join(path, key)] = node.lines.get(key, node.line)
             if key in fields:
                 value = self.value(member, fields[key].type, join(path, key))
                 if isinstance(value, str) and key in PATHS.get(kind.cls, ()):
@@ -233,7 +234,6 @@ class _Walk:
                     path,
                     Text("“{key}” is missing.", key=name),
                     Text("Add a line “{key}: …”: {expected}.", key=name, expected=_expected(field.type)),
-                    node.line if path else None,
                 )
         return found
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 import msgspec
@@ -286,6 +285,8 @@ class Relations:
 
     def url(self, path: str, url: str) -> None:
         """An absolute address; one with a password in it is a secret in the wrong place."""
+        from urllib.parse import urlsplit
+
         try:
             parts = urlsplit(url)
             password, usable = parts.password, bool(parts.scheme and (parts.netloc or parts.path)) and "://" in url
