@@ -95,3 +95,7 @@ class Snapshot(Struct, kw_only=True):
     log_hash: str = "0" * 64
     empty: bool = True
     """The store was new: nothing issued before the image time is accepted."""
+    detail: str | None = None
+    """What was wrong at opening, for people: an alarm (the damaged database was set aside, or none can be used)."""
+    usable: bool = True
+    """False: every batch will fail; replay memory lives in memory only and emergencies alone are admitted."""
