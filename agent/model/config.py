@@ -41,6 +41,8 @@ class Mqtt(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     key: str
     source_silent_alarm_s: Annotated[float, Meta(ge=5, le=30 * 86400)] = 3600.0
     """Alarm `source-silent` after this long without a connection to the source."""
+    reconnect_max_s: Annotated[float, Meta(ge=1, le=3600)] = 120.0
+    """Longest wait between two attempts to connect; waits grow up to it and are jittered."""
 
 
 class Trust(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

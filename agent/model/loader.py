@@ -299,7 +299,7 @@ class _Walk:
         if "-----BEGIN" in text:
             return self.inline_secret(path)
         low, high = kind.min_length or 0, kind.max_length or math.inf
-        if not low <= len(text) <= high or (kind.pattern and not re.search(kind.pattern, text)) or not _printable(text):
+        if not low <= len(text) <= high or (kind.pattern and not re.search(kind.pattern, text)):
             return self.misfit(path, text, kind)
         return text
 
@@ -325,10 +325,6 @@ class _Walk:
             remedy = Text("Did you mean “{guess}”? Possible are: {known}.", guess=guess, known=listed(known))
         self.wrong(path, Text("“{value}” is not possible here.", value=word[:40]), remedy)
         return MISSING
-
-
-def _printable(text: str) -> bool:
-    return not any((c < " " and c not in "\n\t") or "\ud800" <= c <= "\udfff" for c in text)
 
 
 def _pattern(annotated: Any) -> str:

@@ -7,6 +7,7 @@ Anchors, aliases and tags are refused: no documented key needs them, and they ar
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import yaml
@@ -143,7 +144,7 @@ def _build(text: str, problems: list[Problem]) -> Node | None:
                     line,
                 )
         if isinstance(event, yaml.ScalarEvent):
-            node = Scalar(event.value, not event.style, line)
+            node = Scalar(_clean(event.value, path, line, problems), not event.style, line)
         elif isinstance(event, yaml.MappingStartEvent):
             node = Mapping({}, {}, line)
         elif isinstance(event, yaml.SequenceStartEvent):
@@ -171,6 +172,22 @@ def _build(text: str, problems: list[Problem]) -> Node | None:
                 )
             stack.append(_Frame(node, path))
     return root
+
+
+def _clean(text: str, path: str, line: int, problems: list[Problem]) -> str:
+    """The text, without escaped characters that no name or sentence holds and no terminal should be sent."""
+    bad = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+    if not bad.search(text):
+        return text
+    problems.append(
+        Problem(
+            path,
+            Text("The value contains a character that does not belong in text."),
+            Text("Delete the invisible character or the escape (\\…) that stands for it."),
+            line,
+        )
+    )
+    return bad.sub("\ufffd", text)
 
 
 def _key(node: Node, frame: _Frame, problems: list[Problem]) -> str:

@@ -54,13 +54,13 @@ def _both_parsers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(yaml_tree, "LOADER", yaml.SafeLoader)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda t: t.encode("utf-8", "surrogatepass")))
 def test_any_bytes_are_refused_with_words(data: bytes) -> None:
     _try(data)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(DATA)
 def test_any_data_is_refused_with_words(data: Any) -> None:
     _try(yaml.safe_dump(data, allow_unicode=True).encode("utf-8", "surrogatepass"))
@@ -75,7 +75,7 @@ GOOD = yaml.safe_load(next(p for p in EXAMPLES if p.name == "commune-station.yam
 PLACES = [p for p in _places(GOOD) if p]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(PLACES), DATA), min_size=1, max_size=3))
 def test_a_good_file_with_any_values_put_in_is_refused_with_words_or_loads(
     changes: list[tuple[tuple[Any, ...], Any]],
