@@ -1,0 +1,249 @@
+"""Runs made of arithmetic instead of hardware: what a demonstration would leave, right or wrong on purpose."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import wave
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.model.playlog import Head, LogEntry, chain
+from province.demo.listening import level_dbfs
+
+RATE = 48_000
+T0 = 1_763_850_000.25
+HANOI = timezone(timedelta(hours=7))
+Sound = NDArray[np.float64]
+
+
+def seconds(count: float) -> int:
+    """Samples in that many seconds."""
+    return round(count * RATE)
+
+
+def speech(seed: int, length_s: float, level: float = 0.12) -> Sound:
+    """Something like speech: coloured noise in syllables, quiet at both ends; another one for each seed."""
+    rng = np.random.default_rng(seed)
+    count = seconds(length_s)
+    spectrum = np.fft.rfft(rng.standard_normal(count))
+    hertz = np.fft.rfftfreq(count, 1 / RATE)
+    spectrum *= (hertz > 120) / (1 + (hertz / 700) ** 2)
+    voice = np.fft.irfft(spectrum, count)
+    at = np.arange(count) / RATE
+    voice *= 0.15 + np.clip(np.sin(2 * np.pi * (3.1 + seed % 5 * 0.3) * at + seed), 0, 1)
+    edge = seconds(0.03)
+    voice[:edge] *= np.linspace(0, 1, edge) ** 2
+    voice[-edge:] *= np.linspace(1, 0, edge) ** 2
+    return quantised(voice / np.sqrt(np.mean(voice**2)) * level)
+
+
+def gong(length_s: float = 1.0, hertz: float = 440.0) -> Sound:
+    """A struck bell that has faded away at its end."""
+    at = np.arange(seconds(length_s)) / RATE
+    tone = sum(np.sin(2 * np.pi * hertz * k * at) / k for k in (1, 2.76, 5.4))
+    return quantised(0.3 * tone * np.exp(-4 * at / length_s) * np.linspace(1, 0, len(at)) ** 0.5)
+
+
+def siren(length_s: float = 1.0) -> Sound:
+    """A rising and falling tone, quiet at both ends."""
+    at = np.arange(seconds(length_s)) / RATE
+    tone = np.sin(2 * np.pi * (700 * at + 60 * np.sin(2 * np.pi * at / length_s)))
+    edge = seconds(0.02)
+    tone[:edge] *= np.linspace(0, 1, edge)
+    tone[-edge:] *= np.linspace(1, 0, edge)
+    return quantised(0.35 * tone)
+
+
+def quantised(sound: Sound) -> Sound:
+    """As 16 bit would have it."""
+    result: Sound = np.round(np.clip(sound, -1, 32767 / 32768) * 32768) / 32768
+    return result
+
+
+def write_wav(path: Path, channels: Sound) -> None:
+    """Write full-scale-1.0 samples, shape (samples,) or (samples, channels)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1 if channels.ndim == 1 else channels.shape[1])
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes(np.round(channels * 32768).astype("<i2").tobytes())
+
+
+def stamp(at: float) -> str:
+    """RFC 3339 with the offset of Vietnam, to the microsecond."""
+    return datetime.fromtimestamp(at, UTC).astimezone(HANOI).isoformat(timespec="microseconds")
+
+
+@dataclass
+class Synthetic:
+    """A run in the making. Change `tape`, `log`, `province`, `expect` before `save`."""
+
+    out: Path
+    length_s: float
+    zones: list[str] = field(default_factory=lambda: ["loa"])
+    log: list[LogEntry] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    acks: list[dict[str, Any]] = field(default_factory=list)
+    happenings: list[dict[str, Any]] = field(default_factory=list)
+    expect: dict[str, Any] = field(default_factory=dict)
+    sounds: dict[str, Sound] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.tape = np.zeros((seconds(self.length_s), len(self.zones)))
+
+    def send(self, sound: Sound, kind: str = "") -> str:
+        """Put a reference into `sent/` (or `sent/<kind>/`) and return its hash."""
+        name = hashlib.sha256(sound.tobytes()).hexdigest()
+        write_wav(self.out / "sent" / kind / f"{name}.wav", sound)
+        self.sounds[name] = sound
+        return name
+
+    def play(
+        self,
+        bulletin: str,
+        at_s: float,
+        parts: list[str],
+        *,
+        zone: str = "loa",
+        class_: str = "normal",
+        title: str = "",
+        skip_s: float = 0.0,
+        stop_s: float | None = None,
+        live: dict[str, Sound] | None = None,
+        planned_s: float | None = None,
+        reported: bool = True,
+        **more: Any,
+    ) -> None:
+        """Put a stretch on the tape and into the log.
+
+        `skip_s` of the sounds are left out (a continuation), `stop_s` interrupts with a fade of 10 ms.
+        """
+        whole = np.concatenate([(live or self.sounds)[part] for part in parts])[seconds(skip_s) :].copy()
+        if skip_s:
+            whole[:240] *= np.linspace(0, 1, 240)
+        if stop_s is not None:
+            whole = whole[: seconds(stop_s - at_s)]
+            whole[-480:] *= np.linspace(1, 0, 480)
+        whole = quantised(whole)
+        first = seconds(at_s)
+        self.tape[first : first + len(whole), self.zones.index(zone)] = whole
+        begin, end = T0 + first / RATE, T0 + (first + len(whole)) / RATE
+        planned = T0 + (at_s if planned_s is None else planned_s)
+        entry = LogEntry(
+            bulletin=bulletin,
+            title=title or bulletin,
+            class_=class_,
+            iss=more.get("iss", "tinh-mau"),
+            zone=zone,
+            result="completed" if stop_s is None else "interrupted",
+            by=more.get("by", "schedule"),
+            approved_by=more.get("approved_by"),
+            planned=stamp(planned),
+            started=stamp(begin),
+            ended=stamp(end),
+            start_error_ms=(begin - planned) * 1e3,
+            level_dbfs=level_dbfs(whole),
+            reason=None if stop_s is None else "outranked",
+            content=[
+                _heard(part) for part, sounded in zip(parts, self._sounded(parts, skip_s, live), strict=True) if sounded
+            ],
+        )
+        if stop_s is not None:
+            entry.content[:] = self._begun(parts, stop_s - at_s)
+        self.log.append(entry)
+
+    def _sounded(self, parts: list[str], skip_s: float, live: dict[str, Sound] | None) -> list[bool]:
+        ends = np.cumsum([len((live or self.sounds)[part]) for part in parts])
+        return [bool(end > seconds(skip_s)) for end in ends]
+
+    def _begun(self, parts: list[str], length_s: float) -> list[str]:
+        ends = np.cumsum([0, *(len(self.sounds[part]) for part in parts)])
+        return [part for part, end in zip(parts, ends, strict=False) if end < seconds(length_s)]
+
+    def acked(self, jti: str, bulletin: str, states: list[str], at_s: float, first_s: float | None = None) -> None:
+        """The acks of one order; the `running` one tells the first sample."""
+        for seq, state in enumerate(states, 1):
+            ack: dict[str, Any] = {
+                "jti": jti,
+                "iss": "tinh-mau",
+                "id": bulletin,
+                "seq": seq,
+                "state": state,
+                "zones": {},
+            }
+            ack["at"] = stamp(T0 + at_s + 0.02 * (seq - 1))
+            if state == "running" and first_s is not None:
+                ack["zones"] = {"loa": {"state": "running", "first_sample_at": stamp(T0 + first_s)}}
+            self.acks.append(ack)
+
+    def happened(self, at_s: float, what: str, text: str = "", figure: str = "", **more: Any) -> None:
+        """A line of events.jsonl."""
+        self.happenings.append({"at": T0 + at_s, "what": what, "text": text, "figure": figure, **more})
+
+    def chained(self) -> list[dict[str, Any]]:
+        """The log, chained."""
+        head, chained = Head(), []
+        for entry in self.log:
+            linked = chain(head, entry)
+            head = Head(linked.n, linked.hash)
+            chained.append(linked.to_dict())
+        return chained
+
+    def save(self, log: list[dict[str, Any]] | None = None) -> Path:
+        """Write the folder. `log` replaces the chained log (the province's record keeps the true one)."""
+        truth = self.chained()
+        reported = [{"kind": "log", "seq": n, "entry": entry} for n, entry in enumerate(truth, 1)]
+        write_wav(self.out / "station.wav", quantised(self.tape))
+        self._json("station.json", {"t0": T0, "rate": RATE, "zones": self.zones})
+        self._json("playlog.json", {"entries": truth if log is None else log})
+        events = [{"device": "xa-mau", "at": stamp(T0), "body": event} for event in reported + self.events]
+        acks = [{"device": "xa-mau", "at": stamp(T0), "body": ack} for ack in self.acks]
+        self._json("province.json", {"events": events, "acks": acks, "receipts": []})
+        self._json("expect.json", self.expect)
+        lines = (json.dumps(happening, ensure_ascii=False) for happening in self.happenings)
+        (self.out / "events.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        return self.out
+
+    def _json(self, name: str, value: object) -> None:
+        (self.out / name).write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+
+
+def _heard(part: str) -> str:
+    return part
+
+
+def small_day(out: Path) -> Synthetic:
+    """Twenty seconds in which everything is right.
+
+    1.0 s bulletin `tin` (gong, speech), cut at 3.5 by a button `nut` (siren, speech), continued at 6.2; relay
+    `tiep-am` at 10 (gong, live), `bao` at 15.05, an emergency of the province; its order came at 15.0.
+    """
+    run = Synthetic(out, 20.0)
+    bell, alarm = run.send(gong()), run.send(siren())
+    news, local, storm = run.send(speech(1, 4.0)), run.send(speech(2, 1.5)), run.send(speech(3, 2.0))
+    run.send(speech(66, 3.0), "forbidden")
+    stream = speech(7, 8.0)
+    write_wav(out / "sent" / "live" / "vov.wav", stream)
+    run.play("tin", 1.0, [bell, news], stop_s=3.5)
+    run.play("nut", 3.5, [alarm, local], class_="emergency", by="button:khan-cap", planned_s=3.48)
+    run.play("tin", 6.2, [bell, news], skip_s=2.5)
+    relayed = {bell: run.sounds[bell], "live:vov": stream[seconds(2) : seconds(5)]}
+    run.play("tiep-am", 10.0, [bell, "live:vov"], live=relayed)
+    run.play("bao", 15.05, [alarm, storm], class_="emergency", planned_s=15.05)
+    run.acked("j1", "tin", ["received", "offered", "accepted", "running", "done"], 0.5, 1.0)
+    run.acked("j2", "bao", ["received", "running", "done"], 15.0, 15.05)
+    run.expect = {
+        "due": {"tin": T0 + 1.0, "tiep-am": T0 + 10.0},
+        "triggers": {"nut": T0 + 3.48},
+        "heard": ["tin", "nut", "tiep-am", "bao"],
+        "resume": {"tin": "continue"},
+        "silent": [(T0 + 18.5, T0 + 20.0)],
+    }
+    return run
