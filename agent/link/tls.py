@@ -1,0 +1,35 @@
+"""TLS for the link: the station's certificate, the source's authority, and dates only when the clock is worth it."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+_NO_CHECK_TIME = 0x200000
+"""OpenSSL's X509_V_FLAG_NO_CHECK_TIME (x509_vfy.h), which Python's ssl passes on but has no name for."""
+
+
+class CredentialError(OSError):
+    """A certificate or key file cannot be used; the message is for people."""
+
+
+def context(ca: str, cert: str, key: str, *, check_dates: bool) -> ssl.SSLContext:
+    """A client context: TLS 1.2 or later, chain and host name verified, dates too if asked. CredentialError."""
+    for name, path in (("mqtt.ca", ca), ("mqtt.cert", cert), ("mqtt.key", key)):
+        try:
+            Path(path).read_bytes()
+        except OSError as error:
+            raise CredentialError(f"{name}: cannot read {path}: {error.strerror}") from error
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        made.load_verify_locations(ca)
+    except ssl.SSLError as error:
+        raise CredentialError(f"mqtt.ca: {ca} holds no usable certificate") from error
+    try:
+        made.load_cert_chain(cert, key)
+    except ssl.SSLError as error:
+        raise CredentialError(f"mqtt.cert and mqtt.key: {cert} and {key} do not belong together") from error
+    if not check_dates:
+        made.verify_flags = ssl.VerifyFlags(made.verify_flags | _NO_CHECK_TIME)
+    return made
