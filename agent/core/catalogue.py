@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -42,6 +43,18 @@ class Cue(Struct, kw_only=True):
             silence_dbfs=self.silence_dbfs,
             fallback=self.fallback,
         )
+
+
+def allowed(url: str, config: Station) -> bool:
+    """Whether the configuration lets content come from there (CONTRACT section 4): HTTPS, a listed host[:port]."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    host = (parts.hostname or "").lower()
+    names = {host, f"{host}:{port or 443}"}
+    return parts.scheme == "https" and not parts.username and not names.isdisjoint(config.content.allowed_hosts)
 
 
 def speech_key(text: str, lang: str) -> str:

@@ -1,0 +1,334 @@
+"""The composition root of `tram run`: builds every part, starts and stops them in one list, and turns the one loop.
+
+Nothing else wires. The loop takes an event from the inbox, lets the owner decide, and carries out what it answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+from msgspec import Struct
+
+from agent import machine
+from agent.core import commands as do
+from agent.core import recurrence
+from agent.core.catalogue import Catalogue
+from agent.core.intake import Intake
+from agent.core.ledger import Ledger
+from agent.core.outbox import Outbox
+from agent.core.report import Reporter
+from agent.core.station import Station
+from agent.link import topics
+from agent.link.birth import BirthFile
+from agent.link.client import MqttLink, Settings
+from agent.model import events as ev
+from agent.model import voice as vo
+from agent.model.config import Station as Config
+from agent.model.loader import load
+from agent.model.records import PutValue
+from agent.model.time import Instant
+from agent.panel.desk import Desk
+from agent.screen.client import Screens
+from agent.sound import chimes, messages
+from agent.sound.feeds import Feeds
+from agent.sound.speech import Speech
+from agent.store.database import Database
+from agent.store.library import Library
+from agent.trust import bootstrap
+from agent.trust.signer import Signer
+from agent.trust.time import TrustedTime
+from agent.voice.keeper import VoiceKeeper
+from drivers.clock import KernelClock, VirtualClock
+
+log = logging.getLogger("tram")
+CLOCK_EVERY_S = 1.0
+FLOOR_EVERY_S = 3600.0
+HOUSEKEEPING_EVERY_S = 24 * 3600.0
+FLOOR = "clock-floor"
+LOCAL_TTL_S = 24 * 3600.0
+
+
+class Inbox:
+    """The owner's one door: urgent events first, otherwise in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._urgent: deque[Struct] = deque()
+        self._plain: deque[Struct] = deque()
+        self._bell = threading.Semaphore(0)
+
+    def __call__(self, event: Struct, *, urgent: bool = False) -> None:
+        """Hand an event over; callable from any thread."""
+        (self._urgent if urgent else self._plain).append(event)
+        self._bell.release()
+
+    def take(self, timeout_s: float) -> Struct | None:
+        """The next event, or None when time is up."""
+        if not self._bell.acquire(timeout=max(0.0, timeout_s)):
+            return None
+        return self._urgent.popleft() if self._urgent else self._plain.popleft()
+
+
+class App:
+    """One running agent."""
+
+    def __init__(self, config_path: str) -> None:
+        self.config: Config = load(config_path)
+        config = self.config
+        data, run = Path(config.data_dir), Path(config.run_dir)
+        for folder in (data, run):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.inbox = Inbox()
+        self.stopping = threading.Event()
+        self.store = Database(data / "tram.db", self.inbox)
+        snapshot = self.store.load()
+        roots = bootstrap.Boot.read(config, snapshot)
+        self.clock = (
+            KernelClock() if config.hardware.clock == "kernel" else VirtualClock(f"{config.hardware.control}.clock")
+        )
+        persisted = float(snapshot.values.get(FLOOR, b"0"))
+        self.time = TrustedTime(max(machine.image_time(), roots.earliest), persisted)
+        self._watch_clock(first=True)
+        now = self.now()
+        self.library = Library(config, self.inbox)
+        self.speech = Speech(data / "speech", self.inbox)
+        self.feeds = Feeds(self.inbox, config)
+        catalogue = Catalogue(config, chimes.sounds(), self._media_path, self.speech.speaks)
+        intake = Intake(config, roots.trusted, roots.replay(snapshot, machine.image_time()), recurrence.check)
+        tz = ZoneInfo(config.timezone)
+        self.owner = Station(
+            config,
+            snapshot,
+            intake,
+            Ledger(tz, snapshot, Outbox.load(snapshot)),
+            catalogue,
+            Reporter(config, machine.version(), machine.image(), lambda: machine.facts(data), now),
+            now,
+        )
+        for name, sound in messages.recorded(data, [m.id for m in config.messages]).items():
+            catalogue.messages[name] = sound
+        self.owner.sign = self._signing(config)
+        self.link = self._make_link(config, data, now)
+        self.voice = VoiceKeeper(config_path, config, self.inbox)
+        self.screens = Screens(config.zones, self.inbox)
+        self.desk = Desk(run / "agent.sock", self.inbox)
+        self.expander = Expander(self.inbox, tz)
+        self._pipes: dict[tuple[str, int], int] = {}
+        self._do: dict[type[Struct], Callable[[Any], None]] = {
+            do.ToVoice: lambda c: self.voice.send(c.command),
+            do.StartFeed: self._start_feed,
+            do.HandFeed: self._hand_feed,
+            do.DropFeeds: self._drop_feeds,
+            do.ToScreen: lambda c: self.screens.send(c.zone, c.command),
+            do.Speak: lambda c: self.speech.render(c.key, c.text, c.lang),
+            do.PinMessage: self._pin,
+            do.Want: lambda c: self.library.want(c.needs),
+            do.Expand: self.expander.ask,
+            do.Persist: lambda c: self.store.submit(c.batch, c.writes),
+            do.Acknowledge: lambda c: self.link and self.link.acknowledge(c.token),
+            do.OfferRows: lambda c: self.link and self.link.offer(c.rows),
+            do.PublishState: lambda c: self.link and self.link.publish_state(msgspec.json.encode(c.body)),
+            do.PublishStatus: lambda c: self.link and self.link.publish_status(msgspec.json.encode(c.body)),
+            do.PublishBeat: lambda c: self.link and self.link.publish_beat(msgspec.json.encode(c.body)),
+            do.SignedTime: lambda c: self._time_alarms(self.time.signed(c.iat, self.now().mono_ns)),
+            do.Reply: lambda c: self.desk.reply(c.token, c.body),
+        }
+        self._next_clock = self._next_floor = self._next_keeping = now.mono_ns / 1e9
+        self._was_trusted = now.trusted
+        if snapshot.empty and self.store.detail:
+            self.inbox(ev.Alarm("store-damaged", self.store.detail))
+
+    def run(self) -> int:
+        """Start every part in order, decide until told to stop, stop them in reverse."""
+        parts: list[tuple[str, Callable[[], object], Callable[[], object]]] = [
+            ("voice", self.voice.start, self.voice.stop),
+            ("desk", self.desk.start, self.desk.stop),
+            ("library", self.library.start, self.library.stop),
+            ("feeds", lambda: None, self.feeds.stop),
+            ("speech", lambda: None, self.speech.stop),
+            ("screens", self.screens.start, self.screens.stop),
+            ("expander", self.expander.start, self.expander.stop),
+        ]
+        if self.link is not None:
+            parts.append(("link", self.link.start, self.link.stop))
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.store.stop)
+            for name, start, stop in parts:
+                start()
+                stack.callback(_quietly, name, stop)
+            self._carry_out(self.owner.begin(self.now()))
+            machine.notify("READY=1")
+            gc.collect()
+            gc.freeze()
+            while not self.stopping.is_set():
+                self._turn()
+            machine.notify("STOPPING=1")
+            self._persist_floor()
+        return 0
+
+    def _turn(self) -> None:
+        now = self.now()
+        event = self.inbox.take(self.owner.next_wake(now))
+        self._housekeeping()
+        now = self.now()
+        try:
+            commands = self.owner.handle(event if event is not None else ev.Tick(), now)
+        except Exception:
+            # A fault of ours in one event must not end the station; it is told, and the rest goes on.
+            log.exception("an event could not be handled: %s", type(event).__name__)
+            if not isinstance(event, ev.Alarm):
+                self.inbox(ev.Alarm("internal", f"{type(event).__name__} could not be handled; see the machine log"))
+            return
+        self._carry_out(commands)
+
+    def _carry_out(self, commands: list[do.Command]) -> None:
+        for command in commands:
+            try:
+                self._do[type(command)](command)
+            except Exception:
+                log.exception("a command could not be carried out: %s", type(command).__name__)
+                self.inbox(ev.Alarm("internal", f"{type(command).__name__} failed; see the machine log"))
+
+    # time
+
+    def now(self) -> Instant:
+        """This moment, as far as it may be believed."""
+        return self.time.now(self.clock.read().mono_ns)
+
+    def _housekeeping(self) -> None:
+        t = self.clock.read().mono_ns / 1e9
+        if t >= self._next_clock:
+            self._next_clock = t + CLOCK_EVERY_S
+            self._watch_clock()
+            machine.notify("WATCHDOG=1")
+        if t >= self._next_floor:
+            self._next_floor = t + FLOOR_EVERY_S
+            self._persist_floor()
+        if t >= self._next_keeping:
+            self._next_keeping = t + HOUSEKEEPING_EVERY_S
+            self.store.prune(self.now().wall)
+
+    def _watch_clock(self, *, first: bool = False) -> None:
+        reading = self.clock.read()
+        self._time_alarms(self.time.observe(reading.mono_ns, reading.wall, reading.synchronised))
+        trusted = self.time.trusted
+        if not first and trusted != self._was_trusted:
+            self._was_trusted = trusted
+            if self.link is not None:
+                self.link.set_clock_trusted(trusted)
+            self.inbox(ev.Tick())
+
+    def _time_alarms(self, alarms: list[Any]) -> None:
+        for alarm in alarms:
+            self.inbox(ev.Alarm(alarm.what, alarm.detail))
+
+    def _persist_floor(self) -> None:
+        self.store.submit(0, [PutValue(key=FLOOR, value=b"%.0f" % self.time.floor)])
+
+    # commands that need more than one port
+
+    def _start_feed(self, command: do.StartFeed) -> None:
+        fd = self.feeds.open(command.play, command.segment, command.pieces, command.skip_samples)
+        self._pipes[command.play, command.segment] = fd
+
+    def _hand_feed(self, command: do.HandFeed) -> None:
+        fd = self._pipes.pop((command.play, command.segment), None)
+        if fd is not None:
+            self.voice.send(vo.Feed(play=command.play, segment=command.segment, live=command.live), fd)
+
+    def _drop_feeds(self, command: do.DropFeeds) -> None:
+        for key in [k for k in self._pipes if k[0] == command.play]:
+            os.close(self._pipes.pop(key))
+        self.feeds.close(command.play)
+
+    def _pin(self, command: do.PinMessage) -> None:
+        target = messages.pin(Path(self.config.data_dir), command.message, Path(command.path))
+        self.voice.send(vo.Load(name=f"message:{command.message}", path=str(target)))
+
+    def _media_path(self, sha256: str) -> str | None:
+        path = self.library.path(sha256)
+        return None if path is None else str(path)
+
+    # parts
+
+    def _make_link(self, config: Config, data: Path, now: Instant) -> MqttLink | None:
+        if config.mqtt is None:
+            return None
+        return MqttLink(Settings.of(config), self.inbox, BirthFile(data / "birth"), clock_trusted=now.trusted)
+
+    def _signing(self, config: Config) -> Callable[[str, dict[str, Any], Instant], tuple[str, bytes]] | None:
+        key, iss = config.trust.station_key, config.trust.station_authority
+        if key is None or iss is None:
+            return None
+        signer = Signer(Path(key).read_bytes(), iss)
+        device = config.device.id
+
+        def sign(op: str, args: dict[str, Any], now: Instant) -> tuple[str, bytes]:
+            command = op == "broadcast"
+            ctr = self.owner.intake.replay.highest(signer.kid) + 1 if command else None
+            ttl = LOCAL_TTL_S if args.get("class") == "emergency" else 30 * LOCAL_TTL_S
+            raw = signer.order(op, args, [device], now=now.wall, ttl=ttl if command else None, ctr=ctr)
+            topic = topics.order(device) if command else topics.desired(device, op, iss)
+            return topic, raw.encode()
+
+        return sign
+
+
+class Expander:
+    """Computes the occurrences of schedules off the owner's thread."""
+
+    def __init__(self, inbox: Inbox, tz: ZoneInfo) -> None:
+        self._inbox = inbox
+        self._tz = tz
+        self._asked: queue.SimpleQueue[do.Expand | None] = queue.SimpleQueue()
+
+    def start(self) -> None:
+        """Begin."""
+        threading.Thread(target=self._work, name="expander", daemon=True).start()
+
+    def stop(self) -> None:
+        """No more."""
+        self._asked.put(None)
+
+    def ask(self, command: do.Expand) -> None:
+        """Queue one expansion."""
+        self._asked.put(command)
+
+    def _work(self) -> None:
+        while (command := self._asked.get()) is not None:
+            starts: dict[str, list[float]] = {}
+            for entry in command.entries:
+                try:
+                    starts[entry.id] = recurrence.expand(entry, self._tz, command.after, command.before)
+                except ValueError as error:
+                    self._inbox(ev.Alarm("schedule", f"{command.issuer}/{entry.id}: {error}"))
+            self._inbox(ev.Expanded(command.issuer, command.generation, starts, command.before))
+
+
+def _quietly(name: str, stop: Callable[[], object]) -> None:
+    try:
+        stop()
+    except Exception:
+        log.exception("%s did not stop cleanly", name)
+
+
+def main(config_path: str) -> int:
+    """`tram run`. Returns the exit code."""
+    machine.log_to_stderr()
+    sys.setswitchinterval(0.001)  # an emergency must not wait 5 ms for JSON in another thread
+    app = App(config_path)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: (app.stopping.set(), app.inbox(ev.Tick(), urgent=True)))
+    return app.run()

@@ -1,0 +1,198 @@
+"""What officers and technicians ask of the running station (`tram status`, `accept`, `add` …).
+
+Programmes made in the commune are signed with the station's key and go through the same door as the province's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from agent.core.commands import Reply
+from agent.core.programme import Programme, State
+from agent.core.recurrence import parse_time
+from agent.model.config import Button
+from agent.model.events import Asked
+from agent.model.time import Instant
+
+if TYPE_CHECKING:
+    from agent.core.station import Station
+
+Sign = Callable[[str, dict[str, Any], Instant], tuple[str, bytes]]
+"""(op, args, now) → (topic, compact JWS) by the station's own key."""
+
+
+class Refusal(Exception):  # noqa: N818 - an answer, not a failure
+    """The answer is no: `reason` is the contract's word where there is one, `detail` for people."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+def answer(station: Station, asked: Asked, now: Instant) -> None:
+    """Carry out one command and reply once."""
+    try:
+        handler = _HANDLERS.get(asked.what, _unknown)
+        body = {"ok": True, "result": handler(station, asked.args, now)}
+    except Refusal as refusal:
+        body = {"ok": False, "reason": refusal.reason, "detail": refusal.detail}
+    except (msgspec.ValidationError, KeyError, TypeError, ValueError) as error:
+        body = {"ok": False, "reason": "bad-args", "detail": f"{asked.what}: {error}"}
+    station.reply(Reply(asked.token, body))
+
+
+def everyday_button(station: Station, button: Button, now: Instant) -> None:
+    """A button that is no emergency ("mời họp") keeps the rules: its message is a programme like any other."""
+    message = next(m for m in station.config.messages if m.id == button.action.message)
+    items: list[dict[str, Any]] = [{"chime": message.chime}] if message.chime else []
+    items.append({"local": message.id})
+    args = {
+        "id": f"button-{button.id}-{now.mono_ns // 1_000_000}",
+        "title": message.title,
+        "class": button.class_.value,
+        "start": "now",
+        "zones": button.zones,
+        "items": items * message.repeat,
+        "resume": "drop",
+        "approved_by": button.name or button.id,
+    }
+    try:
+        _admit(station, "broadcast", args, now)
+    except Refusal as refusal:
+        station.ledger.alarm("button-refused", f"{button.id}: {refusal.detail}", now.wall)
+
+
+def _unknown(station: Station, args: dict[str, Any], now: Instant) -> None:
+    raise Refusal("unknown-op", "there is no such command; there are " + ", ".join(sorted(_HANDLERS)))
+
+
+def _status(station: Station, args: dict[str, Any], now: Instant) -> dict[str, Any]:
+    return station.reporter.status(station, now)
+
+
+def _inbox(station: Station, args: dict[str, Any], now: Instant) -> list[dict[str, Any]]:
+    time = station.ledger.time
+    return [
+        {
+            "iss": p.iss,
+            "id": p.id,
+            "title": p.title,
+            "class": p.class_.value,
+            "start": time(p.start),
+            "zones": list(p.parts),
+            "offered_at": time(p.received_at),
+        }
+        for p in station.programmes.values()
+        if p.state is State.OFFERED
+    ]
+
+
+def _accept(station: Station, args: dict[str, Any], now: Instant) -> dict[str, Any]:
+    p = _offered(station, str(args["id"]))
+    at = args.get("at")
+    when = None if at is None else parse_time(str(at)).timestamp()
+    if when is not None and when < now.wall - 1:
+        raise Refusal("bad-args", "that time has passed")
+    station.accept(p.key, when, now)
+    return {"id": p.id, "at": station.ledger.time(p.start)}
+
+
+def _decline(station: Station, args: dict[str, Any], now: Instant) -> dict[str, Any]:
+    p = _offered(station, str(args["id"]))
+    station.decline(p.key, now)
+    return {"id": p.id}
+
+
+def _offered(station: Station, wanted: str) -> Programme:
+    found = [p for p in station.programmes.values() if p.state is State.OFFERED and wanted in (p.id, p.key)]
+    if not found:
+        raise Refusal("not-offered", f"nothing with the id {wanted!r} is offered")
+    return min(found, key=lambda p: p.start)
+
+
+def _add(station: Station, args: dict[str, Any], now: Instant) -> dict[str, Any]:
+    items: list[dict[str, Any]] = []
+    if args.get("chime"):
+        items.append({"chime": args["chime"]})
+    if args.get("media") is not None:
+        items.append({"media": args["media"]})
+    if args.get("text") is not None:
+        items.append({"text": args["text"], "lang": args.get("lang") or "vi"})
+    if not items:
+        raise Refusal("bad-args", "a programme needs a file or a text")
+    order: dict[str, Any] = {
+        "id": args.get("id") or f"xa-{int(now.wall * 1000)}",
+        "title": args["title"],
+        "class": args.get("class") or "normal",
+        "start": args.get("at") or "now",
+        "zones": args["zones"],
+        "items": items,
+        "resume": args.get("resume") or "continue",
+        "approved_by": args["approved_by"],
+    }
+    if args.get("repeat"):
+        order["repeat"] = {"count": int(args["repeat"]), "interval_s": 5}
+    _admit(station, "broadcast", order, now)
+    return {"id": order["id"]}
+
+
+def _play(station: Station, args: dict[str, Any], now: Instant) -> dict[str, Any]:
+    order = {
+        "id": f"play-{int(now.wall * 1000)}",
+        "title": args.get("title") or "tram play",
+        "class": "normal",
+        "start": "now",
+        "zones": [args["zone"]],
+        "items": [{"media": args["media"]}],
+        "resume": "drop",
+        "approved_by": args.get("approved_by") or "tram play",
+    }
+    _admit(station, "broadcast", order, now)
+    return {"id": order["id"]}
+
+
+def _silence(station: Station, args: dict[str, Any], now: Instant) -> dict[str, Any]:
+    scope = station.config.device.id
+    iss = station.config.trust.station_authority or ""
+    held = station.intake.replay.in_force(iss, scope, "silence")
+    order: dict[str, Any] = {
+        "scope": scope,
+        "version": 1 if held is None else held.version + 1,
+        "on": bool(args["on"]),
+        "zones": args.get("zones") or ["*"],
+    }
+    if args.get("until"):
+        order["until"] = args["until"]
+    _admit(station, "silence", order, now)
+    return {"on": order["on"]}
+
+
+def _today(station: Station, args: dict[str, Any], now: Instant) -> list[dict[str, Any]]:
+    return station.coming(now, 24 * 3600.0)
+
+
+def _admit(station: Station, op: str, args: dict[str, Any], now: Instant) -> None:
+    if station.sign is None:
+        raise Refusal(
+            "not-authorised", "this station has no key of its own (trust.station_key, trust.station_authority)"
+        )
+    topic, raw = station.sign(op, args, now)
+    reason, detail = station.admit(topic, raw, op != "broadcast", now)
+    if reason is not None:
+        raise Refusal(reason, detail or reason)
+
+
+_HANDLERS: dict[str, Callable[[Station, dict[str, Any], Instant], Any]] = {
+    "status": _status,
+    "inbox": _inbox,
+    "accept": _accept,
+    "decline": _decline,
+    "add": _add,
+    "play": _play,
+    "silence": _silence,
+    "today": _today,
+}

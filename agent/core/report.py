@@ -1,0 +1,254 @@
+"""What the station says of itself: state, beat and status (CONTRACT sections 3 and 7). A missing sensor is absent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from agent.core.commands import Command, PublishBeat, PublishState, PublishStatus
+from agent.model import events as ev
+from agent.model import screen
+from agent.model import voice as vo
+from agent.model.config import Station as Config
+from agent.model.time import Instant
+
+if TYPE_CHECKING:
+    from agent.core.station import Station
+
+BEAT_S = 60.0
+COALESCE_S = 5.0
+STATUS_S = 3600.0
+MIN_GAP_S = 300.0
+"""At most 12 status messages an hour on changes: after a burst of 3 the gap is five minutes."""
+BURST = 3
+CAPABILITIES = ["sound", "screen", "speech", "schedule", "silence"]
+
+
+def _seconds(now: Instant) -> float:
+    return now.mono_ns / 1e9
+
+
+class Reporter:
+    """Gathers facts; says when state, beat and status are due.
+
+    `machine` returns what the operating system knows (disk, temperature, …): a dict ready for the status.
+    """
+
+    def __init__(
+        self, config: Config, version: str, image: str, machine: Callable[[], dict[str, Any]], now: Instant
+    ) -> None:
+        self._config = config
+        self._version = version
+        self._image = image
+        self._machine = machine
+        self._since = now
+        self._rev = 0
+        self._beats = 0
+        start = _seconds(now)
+        self._next_beat = start
+        self._next_status: float | None = start
+        self._last_status = start
+        self._tokens = float(BURST)
+        self._refilled = start
+        self._dirty = True
+        self._state_published = False
+        self._link_up = False
+        self._link_changed = start
+        self._silent_alarm = False
+        self._relays: dict[str, bool] = {}
+        self._power: dict[str, str] = {}
+        self._levels: dict[str, float | None] = {}
+        self._frames: dict[str, str] = {}
+        self._faults: dict[str, str] = {}
+        self._voice: dict[str, Any] = {}
+
+    # facts
+
+    def hello(self, event: vo.Hello) -> None:
+        """Voice is there."""
+        self._voice = {"version": event.version, "pid": event.pid}
+        self._relays = dict(event.relays)
+        self._faults.pop("voice-lost", None)
+        self.changed()
+
+    def voice_lost(self) -> None:
+        """Voice is gone: what only voice knew is unknown now."""
+        self._voice, self._relays, self._power, self._levels = {}, {}, {}, {}
+        self._faults["voice-lost"] = "voice does not answer"
+        self.changed()
+
+    def voice(self, event: vo.VoiceEvent) -> None:
+        """A fact from voice."""
+        match event:
+            case vo.RelayEvent():
+                self._relays[event.relay] = event.on
+                self.changed()
+            case vo.Power():
+                self._power[event.zone] = event.state
+                self.changed()
+            case vo.Level():
+                self._levels = dict(event.zones)
+            case _:
+                pass
+
+    def shown(self, event: screen.Shown) -> None:
+        """A frame is on a board."""
+        self._frames["screen"] = event.sha256
+
+    def fault(self, what: str, detail: str, zone: str | None) -> None:
+        """Something is wrong now."""
+        self._faults[what if zone is None else f"{what}@{zone}"] = detail
+        self.changed()
+
+    def alarm(self, alarm: ev.Alarm) -> None:
+        """An alarm began or ended."""
+        key = alarm.what if alarm.zone is None else f"{alarm.what}@{alarm.zone}"
+        if alarm.on:
+            self._faults[key] = alarm.detail
+        else:
+            self._faults.pop(key, None)
+        self.changed()
+
+    def link(self, up: bool, now: Instant) -> None:
+        """The source came or went."""
+        if up != self._link_up:
+            self._link_up = up
+            self._link_changed = _seconds(now)
+        if up:
+            self._state_published = False
+        self.changed()
+
+    def changed(self) -> None:
+        """The status has changed; it is sent soon, together with what else changes."""
+        self._rev += 1
+        self._dirty = True
+
+    # what is due
+
+    def due(self, station: Station, now: Instant) -> Iterator[Command]:
+        """State, status and beat messages that are due now."""
+        self._source_silence(station, now)
+        if self._link_up and not self._state_published:
+            self._state_published = True
+            yield PublishState(self.state(station, now))
+        t = _seconds(now)
+        self._tokens = min(float(BURST), self._tokens + (t - self._refilled) / MIN_GAP_S)
+        self._refilled = t
+        if self._next_status is None:
+            self._next_status = t + COALESCE_S if self._dirty else self._last_status + STATUS_S
+        elif self._dirty:
+            self._next_status = min(self._next_status, t + COALESCE_S)
+        if self._link_up and t >= self._next_status and self._tokens >= 1:
+            self._tokens -= 1
+            self._dirty = False
+            self._next_status = None
+            self._last_status = t
+            yield PublishStatus(self.status(station, now))
+        if t >= self._next_beat:
+            self._next_beat = t + BEAT_S
+            if self._link_up:
+                yield PublishBeat(self.beat(station, now))
+
+    def wake(self, now: Instant) -> float:
+        """When `due` is to be asked again (epoch seconds)."""
+        soon = self._next_beat
+        if self._next_status is not None and self._tokens >= 1 and self._link_up:
+            soon = min(soon, self._next_status)
+        return now.wall + max(0.0, soon - _seconds(now))
+
+    def _source_silence(self, station: Station, now: Instant) -> None:
+        mqtt = self._config.mqtt
+        if mqtt is None:
+            return
+        silent = not self._link_up and _seconds(now) - self._link_changed >= mqtt.source_silent_alarm_s
+        if silent != self._silent_alarm:
+            self._silent_alarm = silent
+            detail = "no connection to the source system"
+            alarm = ev.Alarm("source-silent", detail, on=silent)
+            self.alarm(alarm)
+            station.ledger.alarm(alarm.what, detail, now.wall, on=silent)
+
+    # the messages
+
+    def state(self, station: Station, now: Instant) -> dict[str, Any]:
+        """The retained state; the link adds `birth` and `online`."""
+        return {
+            "device": self._config.device.id,
+            "agent": self._version,
+            "image": self._image,
+            "capabilities": CAPABILITIES,
+            "zones": [{"id": z.id, "kind": z.kind, "tags": z.tags} for z in self._config.zones],
+            "since": station.ledger.time(self._since.wall),
+        }
+
+    def beat(self, station: Station, now: Instant) -> dict[str, Any]:
+        """At most 120 bytes with up to three zones."""
+        self._beats += 1
+        owned = {zone: bulletin[:8] for zone, bulletin in station.owned().items()}
+        head = station.ledger.head
+        return {
+            "n": self._beats,
+            "at": int(now.wall),
+            "zones": owned,
+            "faults": len(self._faults),
+            "rev": self._rev,
+            "log": [head.n, head.hash[:8]],
+        }
+
+    def status(self, station: Station, now: Instant) -> dict[str, Any]:
+        """The full status, also for `tram status`."""
+        time = station.ledger.time
+        zones: dict[str, Any] = {}
+        for z in self._config.zones:
+            zone: dict[str, Any] = {"kind": z.kind, "name": z.name, "tags": z.tags}
+            if z.id in self._power:
+                zone["power"] = self._power[z.id]
+            if self._levels.get(z.id) is not None:
+                zone["level_dbfs"] = self._levels[z.id]
+            owner = station.owner(z.id)
+            if owner is not None:
+                zone["owner"] = {
+                    "bulletin": owner.id,
+                    "iss": owner.iss,
+                    "title": owner.title,
+                    "class": owner.class_.value,
+                    "state": owner.parts[z.id].stage.value,
+                }
+                since = owner.parts[z.id].stretch_started
+                if since is not None:
+                    zone["owner"]["since"] = time(since)
+            zones[z.id] = zone
+        outbox = station.ledger.outbox
+        status: dict[str, Any] = {
+            "device": self._config.device.id,
+            "name": self._config.device.name,
+            "unit": self._config.device.unit,
+            "at": time(now.wall),
+            "rev": self._rev,
+            "agent": self._version,
+            "image": self._image,
+            "since": time(self._since.wall),
+            "online": self._link_up,
+            "zones": zones,
+            "faults": [{"what": k, "detail": v} for k, v in sorted(self._faults.items())],
+            "clock": {"trusted": now.trusted},
+            "outbox": {"rows": len(outbox), "dropped": sum(outbox.dropped.values())},
+            "log": [station.ledger.head.n, station.ledger.head.hash],
+            "silences": [
+                {
+                    "iss": iss,
+                    "scope": scope,
+                    "zones": sorted(h.zones),
+                    "until": None if h.until is None else time(h.until),
+                }
+                for (iss, scope), h in station.silences.held.items()
+            ],
+            "next": station.coming(now, 24 * 3600.0),
+        }
+        if self._relays:
+            status["relays"] = self._relays
+        if self._voice:
+            status["voice"] = self._voice
+        if self._frames:
+            status["frames"] = self._frames
+        return status | self._machine()

@@ -1,0 +1,59 @@
+"""Silence (ngắt toàn bộ): who has silenced what. Silences add up; an issuer lifts its own and lower-ranked ones."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from agent.core.recurrence import parse_time
+from agent.model.config import Station
+from agent.model.orders import Silence
+
+
+class Held(Struct, frozen=True):
+    """One silence in force. `until` epoch seconds; `local` also covers what is started in the commune."""
+
+    rank: int
+    zones: frozenset[str]
+    until: float | None
+    local: bool
+
+
+class Silences:
+    """All silences in force, by (issuer, scope)."""
+
+    def __init__(self) -> None:
+        self.held: dict[tuple[str, str], Held] = {}
+
+    def apply(self, iss: str, rank: int, order: Silence, config: Station) -> None:
+        """A silence order that was admitted: begin, change or lift."""
+        if order.on:
+            until = None if order.until is None else parse_time(order.until).timestamp()
+            zones = frozenset(config.match(order.zones))
+            self.held[iss, order.scope] = Held(rank, zones, until, order.include_local)
+            return
+        lifted = frozenset(config.match(order.zones))
+        for key, held in list(self.held.items()):
+            if key[0] == iss or held.rank < rank:
+                left = held.zones - lifted
+                if left:
+                    self.held[key] = Held(held.rank, left, held.until, held.local)
+                else:
+                    del self.held[key]
+
+    def covers(self, zone: str, now: float, *, local: bool) -> bool:
+        """Whether a zone is silenced now; `local`: for what is started in the commune."""
+        return any(
+            zone in h.zones and (h.until is None or now < h.until) and (h.local or not local)
+            for h in self.held.values()
+        )
+
+    def expire(self, now: float) -> bool:
+        """Forget what has run out; True when something did."""
+        over = [k for k, h in self.held.items() if h.until is not None and now >= h.until]
+        for key in over:
+            del self.held[key]
+        return bool(over)
+
+    def next_end(self) -> float | None:
+        """When the first silence runs out."""
+        return min((h.until for h in self.held.values() if h.until is not None), default=None)

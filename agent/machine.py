@@ -1,0 +1,107 @@
+"""What the operating system knows of this machine, and what it wants to be told (sd_notify(3), the journal)."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import logging
+import os
+import shutil
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+IMAGE_FILE = Path("/etc/tram-image.json")
+"""Written by the image build: `{"name": …, "built": epoch seconds}`."""
+BUILT = 1_795_392_000
+"""2026-11-23: no copy of this software is older."""
+
+
+def version() -> str:
+    """The version of the agent."""
+    try:
+        return importlib.metadata.version("tram")
+    except importlib.metadata.PackageNotFoundError:
+        return "0+source"
+
+
+def _image() -> dict[str, Any]:
+    try:
+        found = json.loads(IMAGE_FILE.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def image() -> str:
+    """The name of the system image, "none" where the agent was installed by hand."""
+    return str(_image().get("name", "none"))
+
+
+def image_time() -> float:
+    """When this software was built (epoch seconds): a time that has passed for certain."""
+    return max(float(BUILT), float(_image().get("built", 0)))
+
+
+def facts(data: Path) -> dict[str, Any]:
+    """Disk, temperature, memory, network: what can be read. What cannot is absent."""
+    found: dict[str, Any] = {}
+    with contextlib.suppress(OSError):
+        usage = shutil.disk_usage(data)
+        found["disk"] = {"free_mb": usage.free // 2**20, "total_mb": usage.total // 2**20}
+    with contextlib.suppress(OSError, ValueError):
+        raw = Path("/sys/class/thermal/thermal_zone0/temp").read_text("ascii")
+        found["temperature_c"] = int(raw) / 1000
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        found["uptime_s"] = int(float(Path("/proc/uptime").read_text("ascii").split()[0]))
+    network = _network()
+    if network is not None:
+        found["network"] = network
+    return found
+
+
+def _network() -> dict[str, Any] | None:
+    """The interface of the default route and its kind."""
+    try:
+        lines = Path("/proc/net/route").read_text("ascii").splitlines()[1:]
+    except OSError:
+        return None
+    for line in lines:
+        fields = line.split()
+        if len(fields) > 1 and fields[1] == "00000000":
+            name = fields[0]
+            kind = "wifi" if name.startswith("wl") else "mobile" if name.startswith(("ww", "usb", "ppp")) else "lan"
+            return {"interface": name, "type": kind}
+    return None
+
+
+def notify(message: str) -> None:
+    """Tell systemd (sd_notify(3)); nothing where there is none."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
+        sock.sendto(message.encode(), "\0" + address[1:] if address.startswith("@") else address)
+
+
+class _Structured(logging.Formatter):
+    """One JSON object a line, in English, at most 2 KB: what machines read."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "level": record.levelname.lower(),
+            "room": record.name,
+            "text": record.getMessage()[:1500],
+        }
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)[-1500:]
+        return json.dumps(line, ensure_ascii=False)
+
+
+def log_to_stderr() -> None:
+    """Machine logs go to standard error, which systemd keeps in a bounded journal."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Structured())
+    logging.basicConfig(level=os.environ.get("TRAM_LOG", "INFO"), handlers=[handler], force=True)

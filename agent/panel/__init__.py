@@ -1,0 +1,1 @@
+"""Where people reach the running station: the desk of the commands."""
