@@ -85,15 +85,19 @@ def jumps(channel: Signal, edge: int, rate: int) -> bool:
 
 def own_parts(sound: Signal, allowed: list[Signal], rate: int) -> Signal:
     """`sound` without the half seconds that it shares with sounds that may be heard: a common word is no intruder."""
-    own = sound.copy()
-    step = rate // 2
+    own, step, few = sound.copy(), rate // 2, rate // 6
+    coarse = [_thinned(a) for a in allowed]
     for i in range(0, len(sound), step):
-        part = sound[i : i + step]
-        if part.any() and any(
-            locate(a, part, len(a) // 2, len(a) / 2 / rate + 1, rate).similarity > 0.5 for a in allowed
-        ):
+        part = _thinned(sound[i : i + step])
+        if part.any() and any(locate(a, part, len(a) // 2, len(a) / few, few).similarity > 0.5 for a in coarse):
             own[i : i + step] = 0.0
     return own
+
+
+def _thinned(sound: Signal) -> Signal:
+    """A sixth of the samples, for speed where the sample does not matter."""
+    thinned: Signal = sound[: len(sound) // 6 * 6].reshape(-1, 6).mean(axis=1)
+    return thinned
 
 
 def flatten(signal: Signal, rate: int) -> Signal:

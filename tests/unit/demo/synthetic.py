@@ -247,3 +247,89 @@ def small_day(out: Path) -> Synthetic:
         "silent": [(T0 + 18.5, T0 + 20.0)],
     }
     return run
+
+
+def demonstration(out: Path) -> Synthetic:
+    """Something like the 75 seconds of the demonstration, with board, relays, broker and attacker; titles are hostile."""
+    run = Synthetic(out, 75.0, zones=["loa-xa", "loa-ap-3"])
+    bell, alarm = run.send(gong(1.5)), run.send(siren(1.4))
+    bulletin, local, storm = run.send(speech(1, 21.0)), run.send(speech(2, 7.0, 0.2)), run.send(speech(3, 9.0, 0.2))
+    stream = speech(7, 30.0, 0.09)
+    write_wav(out / "sent" / "live" / "vov.wav", stream)
+    relayed = {
+        bell: run.sounds[bell],
+        "live:vov": stream[: seconds(7.6)] * np.clip((seconds(7.6) - np.arange(seconds(7.6))) / 480, 0, 1),
+    }
+    for zone in run.zones:
+        run.play("tiep-am", 8.0, [bell, "live:vov"], live=relayed, zone=zone, title="Tiếp âm thời sự Đài quốc gia")
+        run.play(
+            "tin-tinh", 18.3, [bell, bulletin], stop_s=32.02, zone=zone, title="Bản tin tỉnh: lịch tưới vụ Đông Xuân"
+        )
+        title = "Thông báo khẩn tại trạm <img src=x onerror=alert(1)>"
+        run.play(
+            "nut-do",
+            32.02,
+            [alarm, local],
+            zone=zone,
+            class_="emergency",
+            by="button:khan-cap",
+            iss="xa-mau",
+            title=title,
+        )
+        run.play(
+            "tin-tinh", 40.5, [bell, bulletin], skip_s=13.72, zone=zone, title="Bản tin tỉnh: lịch tưới vụ Đông Xuân"
+        )
+        run.play("bao", 58.03, [alarm, storm], zone=zone, class_="emergency", title="Bão số 5: bà con vào nơi trú ẩn")
+    run.acked("j1", "tin-tinh", ["received", "offered", "accepted", "running", "done"], 16.0)
+    run.acked("j2", "bao", ["received", "running", "done"], 58.0)
+    for relay, on_off in {
+        "nguon": [(7.0, 16.9), (17.3, 50.5), (57.9, 70.2)],
+        "loa": [(7.5, 16.4), (17.8, 50.2), (58, 70)],
+    }.items():
+        for on, off in on_off:
+            run.happened(on, "relay", f"Rơ-le {relay} bật", relay=relay, on=True)
+            run.happened(off, "relay", f"Rơ-le {relay} tắt", relay=relay, on=False)
+    run.happened(0.0, "link", "Trạm và bảng tin đã lên mạng", up=True)
+    run.happened(8.0, "start", "Tiếp âm bắt đầu đúng mẫu", "0,21 ms")
+    run.happened(16.0, "order", "Tỉnh gửi bản tin, xã được mời nhận")
+    run.happened(18.2, "accept", "Xã nhận bản tin")
+    run.happened(24.0, "link", "Máy chủ bị tắt đột ngột; chương trình vẫn phát", up=False)
+    run.happened(32.0, "press", "Nhấn nút khẩn cấp khi mất mạng", "9,8 ms")
+    run.happened(45.0, "link", "Máy chủ trở lại, mọi sự kiện đến đúng một lần", up=True)
+    run.happened(50.0, "attack", "Kẻ tấn công bắt đầu", on=True)
+    for index, reason in enumerate(
+        ["bad-signature", "replayed", "expired", "too-large", "malformed", "not-authorised"]
+    ):
+        run.happened(50.5 + index, "refused", f"Từ chối lệnh giả: {reason}")
+    run.happened(57.0, "attack", "Kẻ tấn công dừng", on=False)
+    run.happened(58.0, "order", "Tỉnh phát cảnh báo bão", "31 ms")
+    run.happened(70.0, "silence", "Ngắt toàn bộ <b>ngay</b>")
+    _board(run, out / "board")
+    return run
+
+
+def _board(run: Synthetic, folder: Path) -> None:
+    from PIL import Image, ImageDraw
+
+    from agent.screen.fonts import Fonts
+
+    folder.mkdir(parents=True, exist_ok=True)
+    pages = [
+        (0.2, 18.3, "#0b3d2e", "UBND XÃ MẪU"),
+        (18.3, 25.0, "#0d47a1", "Lịch tưới vụ Đông Xuân"),
+        (25.0, 32.03, "#0d47a1", "Trạm bơm ấp 3: 5 giờ sáng"),
+        (32.03, 40.5, "#b71c1c", "THÔNG BÁO KHẨN"),
+        (40.5, 49.0, "#0d47a1", "Lịch tưới vụ Đông Xuân"),
+        (49.0, 58.05, "#0b3d2e", "UBND XÃ MẪU"),
+        (58.05, 64.0, "#b71c1c", "BÃO SỐ 5"),
+        (64.0, 70.0, "#b71c1c", "Bà con vào nơi trú ẩn"),
+        (70.0, None, "#000000", ""),
+    ]
+    fonts, index = Fonts(), []
+    for number, (begin, end, colour, text) in enumerate(pages):
+        image = Image.new("RGB", (960, 540), colour)
+        ImageDraw.Draw(image).text((480, 270), text, "white", fonts.load(0, 64, bold=True), anchor="mm")
+        image.save(folder / f"{number:04}.png")
+        frame = {"file": f"{number:04}.png", "from": stamp(T0 + begin), "to": None if end is None else stamp(T0 + end)}
+        index.append(frame)
+    (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
