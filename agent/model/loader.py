@@ -79,7 +79,7 @@ def examine(path: str | os.PathLike[str]) -> tuple[Station | None, list[Problem]
     except ConfigError as error:
         return None, error.problems
     if station is not None:
-        problems += _missing_files(station, lines.get)
+        problems += sorted(_missing_files(station, lines.get), key=lambda p: p.line or 0)
     return station, problems
 
 

@@ -1,0 +1,44 @@
+"""`run` and `voice` as click sees them (help and mistakes only), and `enrol`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from agent.cli.context import Context, common, pass_context
+from agent.cli.language import _
+
+
+@click.command(help=_("Run the station's agent: orders, schedule, play log. Normally the service “tram” does this."))
+@common()
+@pass_context
+def run(context: Context) -> None:
+    """Start the agent."""
+    _start("run", context.config)
+
+
+@click.command(help=_("Run the emergency core: sound, relays, buttons. Normally the service “tram-voice” does this."))
+@common()
+@pass_context
+def voice(context: Context) -> None:
+    """Start the voice process."""
+    _start("voice", context.config)
+
+
+def _start(name: str, config: str) -> None:
+    from agent.__main__ import main
+
+    sys.exit(main([name, "--config", config]))
+
+
+@click.command(help=_("Register a new device with its province."))
+@common()
+def enrol() -> None:
+    """Not part of this installation."""
+    raise click.UsageError(
+        _(
+            "Enrolment comes with the card image of the device, which is not part of this installation. "
+            "Until then the province issues the certificate: “tram province --help”."
+        )
+    )

@@ -1,0 +1,139 @@
+"""`tram record`: the officer's own voice in place of the spoken text of a stored message."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import wave
+from pathlib import Path
+
+import click
+
+from agent.cli.asking import NotRunning, Refused
+from agent.cli.context import Context, common, pass_context
+from agent.cli.language import _
+from agent.cli.programmes import FILE
+from agent.model.voice import BYTES_PER_SAMPLE, RATE
+
+SHORTEST_S = 0.5
+
+
+@click.command(
+    help=_(
+        "Record the stored message NAME in one's own voice, from the microphone or from a FILE. The former one is kept."
+    )
+)
+@click.argument("name")
+@click.option("--file", type=FILE, help=_("A recording instead of the microphone."))
+@click.option("--device", default="default", show_default=True, help=_("The microphone, by its ALSA name."))
+@click.option("--seconds", type=click.FloatRange(1, 600), help=_("Stop by itself after so long; else with Enter."))
+@common()
+@pass_context
+def record(context: Context, name: str, file: Path | None, device: str, seconds: float | None) -> None:
+    """Put the recording in place, then tell the agent."""
+    known = [m.id for m in context.station.messages]
+    if name not in known:
+        raise click.UsageError(
+            _("There is no message “{name}” in the configuration. Messages there: {known}.").format(
+                name=name, known=", ".join(known) or "–"
+            )
+        )
+    folder = Path(context.station.data_dir) / "messages"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as scratch:
+            sound = Path(scratch) / "sound.wav"
+            if file is None:
+                _microphone(sound, device, seconds)
+            else:
+                _convert(file, sound)
+            length = _length(sound)
+            _put(sound, folder / f"{name}.wav")
+    except OSError as error:
+        raise click.ClickException(_("The recording cannot be kept: {detail}.").format(detail=error)) from None
+    click.echo(_("“{name}” is recorded: {seconds:.1f} s.").format(name=name, seconds=length))
+    try:
+        context.ask("recorded", {"message": name})
+    except (NotRunning, Refused):
+        click.echo(_("The station does not use it yet; it will from its next start on."))
+
+
+def _microphone(target: Path, device: str, seconds: float | None) -> None:
+    """Record with ALSA's own tool until Enter is pressed or the time is over."""
+    command = ["arecord", "-q", "-D", device, "-f", "S16_LE", "-r", str(RATE), "-c", "1", "-t", "wav", str(target)]
+    try:
+        recorder = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    except FileNotFoundError:
+        raise click.ClickException(
+            _("There is no “arecord” here: install it with “apt install alsa-utils”, or give a recording with --file.")
+        ) from None
+    try:
+        if seconds is None:
+            click.echo(_("Speak now. Press Enter when you have finished."))
+            sys.stdin.readline()
+        else:
+            click.echo(_("Speak now, for {seconds:g} s.").format(seconds=seconds))
+            recorder.wait(seconds)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        early = recorder.poll()
+        recorder.terminate()
+        _out, complaint = recorder.communicate()
+    if early is not None or not target.exists():
+        raise click.ClickException(
+            _("The microphone cannot be read: {detail}. List the devices with “arecord -L”.").format(
+                detail=complaint.strip() or early
+            )
+        )
+
+
+def _convert(source: Path, target: Path) -> None:
+    """Any sound file as a WAV of the station's form, through the decoder child."""
+    if _fits(source):
+        target.write_bytes(source.read_bytes())
+        return
+    from agent.sound.convert import to_wav
+
+    try:
+        to_wav(source, target)
+    except ValueError as error:
+        raise click.ClickException(
+            _("{file} cannot be read as sound: {detail}.").format(file=source, detail=error)
+        ) from None
+
+
+def _fits(path: Path) -> bool:
+    try:
+        with wave.open(str(path), "rb") as sound:
+            return (sound.getframerate(), sound.getnchannels(), sound.getsampwidth()) == (RATE, 1, BYTES_PER_SAMPLE)
+    except (wave.Error, EOFError):
+        return False
+
+
+def _length(path: Path) -> float:
+    """Seconds of sound; refuses what is too short to be a message."""
+    with wave.open(str(path), "rb") as sound:
+        seconds = sound.getnframes() / sound.getframerate()
+    if seconds < SHORTEST_S:
+        raise click.ClickException(_("The recording is shorter than {seconds} s.").format(seconds=SHORTEST_S))
+    return seconds
+
+
+def _put(sound: Path, target: Path) -> None:
+    """Replace the message so that a power cut leaves either the old or the new one; the old one stays beside it."""
+    os.chmod(sound, 0o644)
+    with sound.open("rb") as file:
+        os.fsync(file.fileno())
+    if target.exists():
+        kept = target.with_name(f"{target.stem}.old.wav")
+        kept.unlink(missing_ok=True)
+        os.link(target, kept)
+    sound.replace(target)
+    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
