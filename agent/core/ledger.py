@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
+from agent.core.outbox import Outbox
 from agent.core.programme import Part, Programme, Stage, State
-from agent.link.outbox import Outbox
 from agent.model.orders import Class
 from agent.model.playlog import Head, LogEntry, Result, chain, encode
 from agent.model.records import AppendLog, Snapshot, Write

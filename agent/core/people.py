@@ -66,7 +66,7 @@ def everyday_button(station: Station, button: Button, now: Instant) -> None:
         station.ledger.alarm("button-refused", f"{button.id}: {refusal.detail}", now.wall)
 
 
-def _unknown(station: Station, args: dict[str, Any], now: Instant) -> None:
+def _unknown(station: Station, args: dict[str, Any], now: Instant) -> Any:
     raise Refusal("unknown-op", "there is no such command; there are " + ", ".join(sorted(_HANDLERS)))
 
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 import msgspec
 from msgspec import Struct
 
-from agent.model.orders import Class, Item, OnLate, Reason, Repeat, Resume
+from agent.model.orders import Class, Item, OnLate, Repeat, Resume
 
 
 class State(StrEnum):
@@ -94,7 +94,7 @@ class Part(Struct, kw_only=True):
 
     stage: Stage = Stage.WAITING
     completed: bool = False
-    reason: Reason | str | None = None
+    reason: str | None = None
     position: Position = Position()
     first_sample_at: float | None = None
     stretch_started: float | None = None

@@ -486,7 +486,7 @@ class Station:
             return refusal
         for zone, part in p.parts.items():
             if not p.overrides and rules.quiet_at(self._zones[zone], p.start, self.tz):
-                part.reason = Reason.QUIET_HOURS
+                part.reason = Reason.QUIET_HOURS.value
         offered = b.class_ is Class.NORMAL and self.offered(order.iss)
         former = self.programmes.get(p.key)
         if former is not None:
@@ -772,6 +772,8 @@ class Station:
             return False
         if self._silenced(p, zone, now):
             return False
+        if not p.overrides and rules.quiet_at(self._zones[zone], max(now.wall, self._due(p)), self.tz):
+            return False
         if self._zones[zone].kind == "screen":
             return True
         if p.overrides or p.by is By.BUTTON:
@@ -829,8 +831,13 @@ class Station:
                 part.take(Step.OPEN)
                 part.stretch_planned = play.due
                 self._on[p.key, zone] = play.id
-            self._replace(p, now)
             self._touch(p)
+
+    def _can_take_over(self, p: Programme, now: Instant) -> bool:
+        """Whether a replacing programme would sound at once, so that its predecessor leaves no gap."""
+        if not any(self._may_start(p, zone, now) for zone in p.parts):
+            return False
+        return p.overrides or any(play.ready for play in self._prepared.values() if play.key == p.key)
 
     def _replace(self, p: Programme, now: Instant) -> None:
         if p.replaced:
@@ -948,7 +955,6 @@ class Station:
         part.stretch_planned = self._due(p) if part.stretch_planned is None else now.wall
         dwell = sum(i.dwell_s or DWELL_S for i in p.items if i.text or i.media)
         self._screen_until[p.key, zone] = now.wall + (dwell or DWELL_S)
-        self._replace(p, now)
         self._touch(p)
 
     def _pages(self, p: Programme) -> list[screen.Page]:
@@ -1353,6 +1359,8 @@ class Station:
                     part.take(Step.AGAIN)
                     part.stretch_planned = None
             self._touch(p)
+        if p.replaces and not p.replaced and now.wall >= p.start and self._can_take_over(p, now):
+            self._replace(p, now)
         sounding = [z for z in p.parts if self._zones[z].kind == "sound"]
         for zone, part in list(p.parts.items()):
             self._expire_part(p, zone, part, sounding, now)

@@ -1,0 +1,349 @@
+"""The owner as its users see it: what is heard, what is answered, what is logged."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.core.world import T0, World, broadcast, media
+
+CHIME = {"chime": "gong"}
+TEXT = {"text": "Bão số 9 sắp vào bờ.", "lang": "vi"}
+
+
+def at(seconds: float) -> str:
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(T0 + seconds, UTC).isoformat()
+
+
+def test_a_priority_bulletin_plays_now_and_is_acknowledged_to_its_end() -> None:
+    world = World()
+    jti = world.order("broadcast", broadcast("tin-1", CHIME, media("a", 10, world)))
+    world.advance(1)
+    assert world.sounding() == "tin-1"
+    assert world.shows() == "tin-1"
+    world.advance(12)
+    assert world.sounding() is None
+    assert world.shows() == "nghỉ"
+    assert world.states_of(jti)[:2] == ["received", "accepted"]
+    assert world.states_of(jti)[-1] == "done"
+    assert [a["seq"] for a in world.acks(jti)] == list(range(1, len(world.acks(jti)) + 1))
+    assert world.outcomes() == [("tin-1", "completed", None)]
+    assert not world.docs
+
+
+def test_a_normal_bulletin_from_above_is_offered_and_plays_only_once_accepted() -> None:
+    world = World()
+    jti = world.order("broadcast", broadcast("tin-1", media("a", 5, world), **{"class": "normal"}))
+    world.advance(5)
+    assert world.sounding() is None
+    assert world.states_of(jti) == ["received", "offered"]
+    assert [row["id"] for row in world.ask("inbox")["result"]] == ["tin-1"]
+    assert world.ask("accept", id="tin-1")["ok"]
+    world.advance(1)
+    assert world.sounding() == "tin-1"
+    world.advance(10)
+    assert world.states_of(jti)[-1] == "done"
+    assert world.ask("inbox")["result"] == []
+
+
+def test_a_declined_bulletin_never_plays_and_says_so() -> None:
+    world = World()
+    jti = world.order("broadcast", broadcast("tin-1", media("a", 5, world), **{"class": "normal"}))
+    assert world.ask("decline", id="tin-1")["ok"]
+    world.advance(10)
+    assert world.states_of(jti) == ["received", "offered", "rejected/declined"]
+    assert world.outcomes() == [("tin-1", "declined", "declined")]
+
+
+def test_an_emergency_takes_over_at_once_and_the_interrupted_programme_continues_where_it_was() -> None:
+    world = World()
+    world.order("broadcast", broadcast("tin-1", media("a", 30, world)))
+    world.advance(10)
+    jti = world.order("broadcast", broadcast("bao", CHIME, TEXT, **{"class": "emergency"}))
+    assert [s.open.play.split("#")[0] for s in world.on.values()] == ["tinh/bao"]
+    world.advance(0.1)
+    assert world.sounding() == "bao"
+    assert world.shows() == "bao"
+    world.advance(6)
+    assert world.sounding() == "tin-1"
+    assert world.shows() == "tin-1"
+    world.advance(30)
+    assert world.states_of(jti)[-1] == "done"
+    assert world.outcomes() == [
+        ("tin-1", "interrupted", "outranked"),
+        ("bao", "completed", None),
+        ("tin-1", "completed", None),
+    ]
+    first, rest = (e for e in world.log if e["zone"] == "loa" and e["bulletin"] == "tin-1")
+    played = sum(_seconds(e) for e in (first, rest))
+    assert played == pytest.approx(30, abs=0.05)
+
+
+def _seconds(entry: dict[str, str]) -> float:
+    from datetime import datetime
+
+    return (datetime.fromisoformat(entry["ended"]) - datetime.fromisoformat(entry["started"])).total_seconds()
+
+
+@pytest.mark.parametrize(
+    ("resume", "outcomes", "total"),
+    [
+        ("drop", [("tin-1", "interrupted", "outranked"), ("bao", "completed", None)], 10.0),
+        (
+            "restart",
+            [("tin-1", "interrupted", "outranked"), ("bao", "completed", None), ("tin-1", "completed", None)],
+            40.0,
+        ),
+    ],
+)
+def test_an_interrupted_programme_follows_its_own_resume(resume: str, outcomes: list[object], total: float) -> None:
+    world = World()
+    jti = world.order("broadcast", broadcast("tin-1", media("a", 30, world), resume=resume))
+    world.advance(10)
+    world.order("broadcast", broadcast("bao", CHIME, **{"class": "emergency"}))
+    world.advance(60)
+    assert world.outcomes() == outcomes
+    assert sum(_seconds(e) for e in world.log if e["zone"] == "loa" and e["bulletin"] == "tin-1") == pytest.approx(
+        total, abs=0.05
+    )
+    assert world.states_of(jti)[-1] == ("failed/outranked" if resume == "drop" else "done")
+
+
+def test_a_button_sounds_over_a_remote_emergency_which_then_resumes() -> None:
+    world = World()
+    world.order("broadcast", broadcast("bao", media("a", 20, world), **{"class": "emergency"}))
+    world.advance(5)
+    world.press("khan-cap", 6)
+    world.advance(1)
+    assert world.shows() == "Báo động"
+    world.advance(6)
+    assert world.sounding() == "bao"
+    world.advance(30)
+    results = [(b.split(":")[0], r, why) for b, r, why in world.outcomes()]
+    assert results == [("bao", "interrupted", "local"), ("local", "completed", None), ("bao", "completed", None)]
+
+
+def test_a_scheduled_programme_begins_at_its_second_and_is_opened_ahead() -> None:
+    world = World()
+    entry = {
+        "id": "thoi-su",
+        "title": "Thời sự",
+        "class": "priority",
+        "dtstart": at(60),
+        "rrule": "FREQ=DAILY",
+        "zones": ["loa"],
+        "items": [media("a", 20, world)],
+        "resume": "continue",
+        "on_late": "skip",
+    }
+    world.state_order("schedule", {"version": 1, "entries": [entry]})
+    world.advance(59.8)
+    assert world.sounding() is None
+    assert len(world.on) == 1
+    world.advance(1)
+    begin = next(t for t, zone, _, what in world.heard if what == "begin" and zone == "loa")
+    assert begin == pytest.approx(T0 + 60, abs=0.001)
+    world.advance(30)
+    assert world.outcomes() == [("thoi-su", "completed", None)]
+    assert world.ask("today")["result"][-1]["id"] == "thoi-su"
+
+
+def test_quiet_hours_are_reported_on_receipt_and_kept_at_the_start() -> None:
+    zones = [
+        {
+            "id": "loa",
+            "kind": "sound",
+            "output": {"driver": "wav", "path": "s.wav"},
+            "rules": {"quiet_hours": ["11:00-13:00"]},
+        }
+    ]
+    world = World(zones=zones, buttons=[])
+    jti = world.order("broadcast", broadcast("tin-1", media("a", 20, world), start=at(30)))
+    assert world.acks(jti)[0]["zones"]["loa"] == {"state": "received", "reason": "quiet-hours"}
+    world.advance(40)
+    assert world.outcomes() == [("tin-1", "skipped", "quiet-hours")]
+    assert world.states_of(jti)[-1] == "failed/quiet-hours"
+    emergency = world.order("broadcast", broadcast("bao", CHIME, **{"class": "emergency"}))
+    world.advance(5)
+    assert world.states_of(emergency)[-1] == "done"
+
+
+def test_a_collision_of_priority_programmes_follows_the_commune() -> None:
+    world = World(priority_order=["xa-mau", "tinh"])
+    world.order("broadcast", broadcast("cua-tinh", media("a", 20, world), start=at(10), zones=["loa"]))
+    world.order("broadcast", broadcast("cua-xa", media("b", 5, world), start=at(10), zones=["loa"]), iss="xa-mau")
+    world.advance(11)
+    assert world.sounding() == "cua-xa"
+    world.advance(6)
+    assert world.sounding() == "cua-tinh"
+
+
+def test_silence_cuts_everything_remote_refuses_what_comes_and_survives_a_restart() -> None:
+    world = World()
+    jti = world.order("broadcast", broadcast("tin-1", media("a", 30, world)))
+    world.advance(3)
+    world.state_order("silence", {"version": 1, "on": True, "zones": ["*"]})
+    world.advance(1)
+    assert world.sounding() is None
+    assert world.states_of(jti)[-1] == "failed/silenced"
+    world.crash()
+    late = world.order("broadcast", broadcast("bao", CHIME, **{"class": "emergency"}))
+    assert world.states_of(late) == ["rejected/silenced"]
+    world.press("khan-cap")
+    world.advance(1)
+    assert world.shows() == "Báo động"
+    world.advance(10)
+    world.state_order("silence", {"version": 2, "on": False, "zones": ["*"]})
+    again = world.order("broadcast", broadcast("bao-2", CHIME, **{"class": "emergency"}))
+    world.advance(5)
+    assert world.states_of(again)[-1] == "done"
+
+
+def test_a_repeated_alert_releases_the_zone_between_repeats() -> None:
+    world = World()
+    world.order("broadcast", broadcast("tin-1", media("a", 60, world)))
+    world.advance(5)
+    jti = world.order(
+        "broadcast",
+        broadcast("bao", CHIME, **{"class": "emergency"}, repeat={"count": 3, "interval_s": 10}),
+    )
+    world.advance(5)
+    assert world.sounding() == "tin-1"
+    world.advance(60)
+    assert [b for b, _, _ in world.outcomes()].count("bao") == 3
+    assert world.states_of(jti)[-1] == "done"
+
+
+def test_cancel_stops_and_an_unknown_id_leaves_a_tombstone() -> None:
+    world = World()
+    jti = world.order("broadcast", broadcast("tin-1", media("a", 60, world)))
+    world.advance(5)
+    world.order("cancel", {"ids": ["tin-1", "tin-2"]})
+    world.advance(0.1)
+    assert world.sounding() is None
+    assert world.states_of(jti)[-1] == "failed/cancelled"
+    late = world.order("broadcast", broadcast("tin-2", media("a", 60, world)))
+    assert world.states_of(late) == ["rejected/cancelled"]
+
+
+def test_a_replacing_bulletin_takes_over_without_a_gap() -> None:
+    world = World()
+    first = world.order("broadcast", broadcast("bao-1", media("a", 60, world), **{"class": "emergency"}))
+    world.advance(5)
+    world.order("broadcast", broadcast("bao-2", media("b", 10, world), **{"class": "emergency"}, replaces=["bao-1"]))
+    world.advance(0.1)
+    assert world.sounding() == "bao-2"
+    assert world.states_of(first)[-1] == "failed/superseded"
+
+
+def test_media_that_is_still_to_come_delays_a_bulletin_and_a_lost_one_fails_it() -> None:
+    world = World()
+    waiting = world.order("broadcast", broadcast("cho", media("a", 10, world, present=False), zones=["loa"]))
+    world.advance(5)
+    assert world.sounding() is None
+    from agent.model.events import MediaFailed, MediaReady
+
+    sha = b"a".hex().ljust(64, "0")
+    world.media[sha] = 10
+    world.post(MediaReady(sha, "/x"))
+    world.advance(1)
+    assert world.sounding() == "cho"
+    world.advance(15)
+    assert world.states_of(waiting)[-1] == "done"
+    lost = world.order("broadcast", broadcast("mat", media("b", 10, world, present=False), zones=["loa"]))
+    world.post(MediaFailed(b"b".hex().ljust(64, "0"), "the hash is wrong", True))
+    world.advance(1)
+    assert world.states_of(lost)[-1] == "failed/content-unavailable"
+
+
+def test_power_lost_in_mid_programme_leaves_an_entry_and_the_programme_goes_on() -> None:
+    world = World()
+    jti = world.order("broadcast", broadcast("tin-1", media("a", 30, world), zones=["loa"]))
+    world.advance(10)
+    world.crash()
+    world.advance(40)
+    assert [(b, r) for b, r, _ in world.outcomes()] == [("tin-1", "interrupted"), ("tin-1", "completed")]
+    assert world.states_of(jti)[-1] == "done"
+    assert [e["n"] for e in world.log] == list(range(1, len(world.log) + 1))
+
+
+def test_without_a_trusted_clock_only_emergencies_and_buttons_sound() -> None:
+    world = World()
+    world.trusted_clock = False
+    refused = world.order("broadcast", broadcast("tin-1", media("a", 5, world)))
+    assert world.states_of(refused) == ["rejected/clock-untrusted"]
+    allowed = world.order("broadcast", broadcast("bao", CHIME, **{"class": "emergency"}))
+    world.advance(5)
+    assert world.states_of(allowed)[-1] == "done"
+
+
+def test_with_a_full_disk_only_emergencies_sound_and_the_order_is_not_acknowledged() -> None:
+    world = World()
+    world.disk_full = True
+    world.order("broadcast", broadcast("tin-1", media("a", 5, world)))
+    world.advance(2)
+    assert world.sounding() is None
+    assert world.acknowledged == []
+    world.order("broadcast", broadcast("bao", CHIME, **{"class": "emergency"}))
+    world.advance(0.1)
+    assert world.sounding() == "bao"
+
+
+def test_the_communes_own_programme_is_signed_and_names_who_approved_it() -> None:
+    world = World()
+    answer = world.ask(
+        "add",
+        text="Mời bà con ấp 3 đi tiêm.",
+        lang="vi",
+        title="Tiêm vắc-xin",
+        at=at(30),
+        zones=["loa"],
+        **{"class": "normal"},
+        approved_by="Nguyễn Văn A",
+    )
+    assert answer["ok"], answer
+    world.advance(40)
+    entry = next(e for e in world.log if e["zone"] == "loa")
+    assert (entry["result"], entry["iss"], entry["approved_by"]) == ("completed", "xa-mau", "Nguyễn Văn A")
+
+
+def test_voice_lost_in_mid_programme_resumes_when_it_is_back() -> None:
+    from agent.model import voice as vo
+    from agent.model.events import VoiceLost
+
+    world = World()
+    world.order("broadcast", broadcast("tin-1", media("a", 30, world), zones=["loa"]))
+    world.advance(10)
+    world.on.clear()
+    world.post(VoiceLost("it was killed"))
+    world.advance(1)
+    world.post(vo.Hello(version="0", pid=2, armed_ns=0, zones=[], pinned=[], relays={}))
+    world.advance(40)
+    assert world.outcomes() == [("tin-1", "interrupted", "voice-lost"), ("tin-1", "completed", None)]
+
+
+def test_a_stopped_emergency_needs_a_held_button() -> None:
+    from agent.model import voice as vo
+
+    world = World()
+    world.order("broadcast", broadcast("bao", media("a", 60, world), **{"class": "emergency"}))
+    world.advance(2)
+    world.post(vo.ButtonEvent(button="dung", state="pressed", at_ns=world.mono))
+    world.advance(1)
+    assert world.sounding() == "bao"
+    world.post(vo.ButtonEvent(button="dung", state="held", at_ns=world.mono))
+    world.advance(0.1)
+    assert world.sounding() is None
+
+
+def test_an_idle_beat_is_small_and_one_of_a_busy_station_grows_only_by_its_zones() -> None:
+    import msgspec
+
+    world = World()
+    idle = world.station.reporter.beat(world.station, world.now)
+    assert len(msgspec.json.encode({**idle, "n": 525_600, "log": [1_000_000, "0" * 8], "rev": 100_000})) <= 120
+    world.order("broadcast", broadcast("tin-dai-ten-1", media("a", 30, world)))
+    world.advance(1)
+    beat = world.station.reporter.beat(world.station, world.now)
+    assert beat["zones"] == dict.fromkeys(["loa", "loa-2", "bang"], "tin-dai-")
