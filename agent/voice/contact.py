@@ -1,0 +1,71 @@
+"""A push-button's contact: from edges to facts. Pure; time is given.
+
+The first edge starts a short wait (`CONFIRM_NS`, never longer than the button's own debounce time); if the level still
+holds when it is over, the change is a fact, dated at the edge. So a press costs 3 ms, contact bounce cannot repeat it,
+and a spike shorter than that (a thunderstorm on a long cable) does not sound a siren. After a change the next one is
+confirmed not before the debounce time has passed.
+
+A contact that is closed when the process starts is not a press: a shorted cable must not sound the alarm at every
+return of power. It is reported as stuck like any other that stays closed for 60 s, and must open before it can fire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from agent.model.config import Button
+
+CONFIRM_NS = 3_000_000
+STUCK_NS = 60_000_000_000
+STOP_HOLD_S = 5.0
+"""A stop button is held for this long to mean more than local (CONTRACT section 5), unless `hold_s` says otherwise."""
+
+
+class Contact:
+    """One button's state machine: feed it edges, poll it at `next_ns`."""
+
+    def __init__(self, button: Button, closed: bool, now: int) -> None:
+        self.button = button
+        self.closed = closed
+        self._debounce_ns = round(button.debounce_ms * 1e6)
+        hold_s = button.hold_s or (STOP_HOLD_S if button.action.stop else 0.0)
+        self._hold_ns = round(hold_s * 1e9)
+        self._edge_ns: int | None = None
+        self._check_ns = 0
+        self._changed_ns = now
+        self._held_due: int | None = None
+        self._stuck_due: int | None = now + STUCK_NS if closed else None
+
+    def edge(self, at_ns: int) -> None:
+        """Something moved at `at_ns`."""
+        if self._edge_ns is None:
+            self._edge_ns = at_ns
+            wait = min(CONFIRM_NS, self._debounce_ns)
+            self._check_ns = max(at_ns + wait, self._changed_ns + self._debounce_ns)
+
+    def poll(self, now: int, closed: Callable[[], bool]) -> list[tuple[str, int]]:
+        """What became a fact by `now`, as (state of a ButtonEvent, its time). `closed` reads the contact."""
+        facts: list[tuple[str, int]] = []
+        if self._edge_ns is not None and now >= self._check_ns:
+            edge_ns, self._edge_ns = self._edge_ns, None
+            if closed() != self.closed:
+                facts.append(self._change(edge_ns, now))
+        if self._held_due is not None and now >= self._held_due:
+            facts.append(("held", self._held_due))
+            self._held_due = None
+        if self._stuck_due is not None and now >= self._stuck_due:
+            facts.append(("stuck", self._stuck_due))
+            self._stuck_due = None
+        return facts
+
+    def next_ns(self) -> int | None:
+        """When to poll again."""
+        check = self._check_ns if self._edge_ns is not None else None
+        return min((t for t in (check, self._held_due, self._stuck_due) if t is not None), default=None)
+
+    def _change(self, edge_ns: int, now: int) -> tuple[str, int]:
+        self.closed = not self.closed
+        self._changed_ns = now
+        self._held_due = edge_ns + self._hold_ns if self.closed and self._hold_ns else None
+        self._stuck_due = edge_ns + STUCK_NS if self.closed else None
+        return ("pressed" if self.closed else "released", edge_ns)

@@ -1,0 +1,386 @@
+"""What voice does with commands and buttons. No I/O of its own: sinks, board and `emit` are given, time is an argument.
+
+Rules, beside those of the mixer:
+
+- A pressed emergency button takes its zones at once. Plays of the agent in them, scheduled ones included, end with
+  reason "local"; those opened while a local play owns the zone end so at once, with 0 samples.
+- The same button pressed again while its message plays or waits is ignored: the message goes on.
+- Another button: its message begins at once in zones without a local play, and follows in the others.
+- `Lock` refuses the buttons in its zones and ends local plays there. It outlives the agent's connection (a crashed
+  agent must not lift a silence) but not `LOCK_NS`, the longest that the contract allows.
+- When the agent goes away its plays end (reason "disconnected"); local plays and the lock stay.
+- All `pinned` of an `Open` are segment 0, all names of a `Pin` are the segment that it gives.
+- Every zone named in an `Open` gets exactly one `Ended`; an unknown one at once, with reason "no-such-zone".
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from agent.model import voice as v
+from agent.model.config import Button, Station
+from agent.model.orders import Class
+from agent.voice import pcm
+from agent.voice.contact import Contact
+from agent.voice.mixer import Card, Local, Mixer, Play
+from agent.voice.stream import Pinned, Pipe, Stream
+
+LOCK_NS = 24 * 3600 * 1_000_000_000
+LIVE_MS_LIMIT = 10_000
+MAX_SEGMENTS = 10_000
+REMEMBERED = 512
+"""Plays whose names are kept: late commands for one that has ended are not worth a fault, and none is opened twice."""
+
+
+class Board(Protocol):
+    """Relays and buttons."""
+
+    def switch(self, relay: str, on: bool) -> None:
+        """Switch a relay. OSError or ValueError when it cannot."""
+
+    def closed(self, button: str) -> bool:
+        """Whether the button's contact is closed."""
+
+    def take_faults(self) -> list[str]:
+        """What went wrong since the last call, for people."""
+
+    def close(self) -> None:
+        """Relays off, then give the lines back. May be called twice."""
+
+
+class RefusedError(ValueError):
+    """A command that cannot be carried out; becomes a Fault."""
+
+    def __init__(self, detail: str, what: str = "command", zone: str | None = None) -> None:
+        super().__init__(detail)
+        self.what = what
+        self.zone = zone
+
+
+class _Waiting:
+    """A pressed button's message and the zones in which it has not begun yet."""
+
+    def __init__(self, button: Button, zones: list[str], pressed_ns: int) -> None:
+        self.button = button
+        self.zones = zones
+        self.pressed_ns = pressed_ns
+
+
+class Voice:
+    """The emergency core. `clock` gives CLOCK_MONOTONIC nanoseconds, `emit` takes events for the agent."""
+
+    def __init__(
+        self,
+        station: Station,
+        cards: list[Card],
+        board: Board,
+        *,
+        clock: Callable[[], int],
+        emit: Callable[[v.Event], None],
+    ) -> None:
+        self.station = station
+        self.board = board
+        self.sounds: dict[str, bytes] = {}
+        """Pinned sounds by name."""
+        self._clock = clock
+        self._emit = emit
+        zones = [z for z in station.zones if z.kind == "sound"]
+        self.zones = [z.id for z in zones]
+        self.mixer = Mixer(zones, cards, clock=clock, emit=emit, switch=self._switch, fault=self.fault)
+        self.relays = {r.id: False for r in station.relays}
+        self.contacts = {b.id: Contact(b, board.closed(b.id), clock()) for b in station.buttons}
+        self._messages = {m.id: m for m in station.messages}
+        self._waiting: list[_Waiting] = []
+        self._locked: set[str] = set()
+        self._locked_until = 0
+        self._presses = 0
+        self._seen: deque[str] = deque(maxlen=REMEMBERED)
+        self._told: dict[tuple[str, str, str | None], int] = {}
+
+    # -- facts -------------------------------------------------------------------------------------------------------
+
+    def fault(self, what: str, detail: str, zone: str | None = None) -> None:
+        """Tell that something is wrong; the same thing at most once a second."""
+        now = self._clock()
+        key = (what, detail[:40], zone)
+        if now - self._told.get(key, -(10**10)) < 1_000_000_000:
+            return
+        if len(self._told) > 256:
+            self._told.clear()
+        self._told[key] = now
+        self._emit(v.Fault(what=what, detail=detail, at_ns=now, zone=zone))
+
+    def hello(self, version: str, armed_ns: int) -> v.Hello:
+        """The first packet of a connection."""
+        return v.Hello(
+            version=version,
+            pid=os.getpid(),
+            armed_ns=armed_ns,
+            zones=self.zones,
+            pinned=sorted(self.sounds),
+            relays=dict(self.relays),
+        )
+
+    # -- pinned sounds -----------------------------------------------------------------------------------------------
+
+    def load_pinned(self, assets: Path) -> None:
+        """Load `chime:<stem>` from `assets` and `message:<id>` of every configured message from data_dir/pinned."""
+        for path in sorted(assets.glob("*.wav")):
+            self._load(f"chime:{path.stem}", path)
+        for message in self.station.messages:
+            self._load(f"message:{message.id}", Path(self.station.data_dir) / "pinned" / f"{message.id}.wav")
+
+    def _load(self, name: str, path: Path) -> None:
+        try:
+            self.sounds[name] = pcm.read_wav(path)
+        except (OSError, ValueError) as error:
+            self.fault("pinned", f"{name}: {error}")
+
+    def pinned_path(self, command: v.Load) -> Path:
+        """The file of a Load command. RefusedError when it is not under data_dir."""
+        root = Path(self.station.data_dir).resolve()
+        path = (root / command.path).resolve()
+        if not path.is_relative_to(root):
+            raise RefusedError(f"load {command.name}: {command.path} is not under {root}", "pinned")
+        return path
+
+    # -- the loop's calls --------------------------------------------------------------------------------------------
+
+    def tick(self, now: int) -> int | None:
+        """Do all that is due; returns when to come again (CLOCK_MONOTONIC), None: when something happens."""
+        for detail in self.board.take_faults():
+            self.fault("gpio", detail)
+        times = [self._poll(contact, now) for contact in self.contacts.values()]
+        if self._locked and now >= self._locked_until:
+            self._locked.clear()
+        self._serve_waiting(now)
+        times.append(self.mixer.tick(now))
+        if self._waiting and any(True for w in self._waiting if self._free(w.zones)):
+            times.append(now)  # a local play ended within this tick: its follower is due
+        return min((t for t in times if t is not None), default=None)
+
+    def edge(self, button: str, at_ns: int) -> None:
+        """The button's contact moved."""
+        self.contacts[button].edge(at_ns)
+
+    def pipes(self) -> Iterator[Pipe]:
+        """The pipes of all plays."""
+        for play in self.mixer.plays.values():
+            yield from play.stream.pipes()
+
+    def disconnected(self, now: int) -> None:
+        """The agent went away."""
+        for play in list(self.mixer.plays.values()):
+            if play.local is None:
+                self._stop(play, None, "disconnected", now)
+        self.mixer.level_every_ns = 0
+
+    def finish(self, now: int) -> None:
+        """The process ends: fade out, relays off."""
+        self._waiting.clear()
+        self.mixer.finish(now)
+
+    # -- commands ----------------------------------------------------------------------------------------------------
+
+    def handle(self, command: v.VoiceCommand, fd: int | None, now: int) -> None:
+        """Carry out one command; takes over `fd`. A wrong command becomes a Fault. Load is the caller's (see main)."""
+        try:
+            if isinstance(command, v.Feed):
+                fd = self._feed(command, fd)
+            elif isinstance(command, v.Open):
+                self._open(command, now)
+            elif isinstance(command, v.Stop):
+                self._stop(self._play(command.play), command.zones, command.reason, now)
+            elif isinstance(command, v.Close):
+                if (play := self._play(command.play)) is not None:
+                    play.stream.closed = True
+            elif isinstance(command, v.Pin):
+                if (play := self._play(command.play)) is not None:
+                    self._pin(play, _number(command), command.names)
+            elif isinstance(command, v.Lock):
+                self._lock(command.zones, now)
+            elif isinstance(command, v.EndLocal):
+                self._end_local(command.zones, "stopped", now)
+            elif isinstance(command, v.Levels):
+                self.mixer.level_every_ns = max(0, command.every_ms) * 1_000_000
+        except RefusedError as refusal:
+            self.fault(refusal.what, str(refusal), refusal.zone)
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+    def _play(self, name: str) -> Play | None:
+        """The agent's play of that name; None when it has just ended (its commands may have crossed the news)."""
+        play = self.mixer.plays.get(name)
+        if play is not None and play.local is None:
+            return play
+        if name in self._seen:
+            return None
+        raise RefusedError(f"no play {name!r}")
+
+    def _open(self, command: v.Open, now: int) -> None:
+        if command.play in self.mixer.plays or command.play in self._seen:
+            raise RefusedError(f"play {command.play!r} was opened before")
+        self._seen.append(command.play)
+        zones = list(dict.fromkeys(command.zones))
+        known = [z for z in zones if z in self.mixer.zones]
+        mine = [z for z in known if not self._has_local(z)]
+        for zone in zones:
+            if zone not in known:
+                self.fault("command", f"open {command.play}: no zone {zone!r}", zone)
+                self._end_unheard(command.play, zone, "no-such-zone", now)
+            elif zone not in mine:
+                self._end_unheard(command.play, zone, "local", now)
+        if not mine:
+            return
+        bridge = self._bridge(command.bridge)
+        play = Play(command.play, arrived_ns=now, at_ns=command.at_ns, gain_db=command.gain_db, stream=Stream(bridge))
+        self.mixer.open(play, mine)
+        self._pin(play, 0, command.pinned)
+
+    def _end_unheard(self, play: str, zone: str, reason: str, now: int) -> None:
+        self._emit(v.Ended(play=play, zone=zone, at_ns=now, samples=0, reason=reason))
+
+    def _bridge(self, name: str | None) -> bytes | None:
+        if name is None:
+            return None
+        sound = self.sounds.get(name) or self.sounds.get(f"chime:{name}")
+        if sound is None:
+            self.fault("pinned", f"no bridge {name!r}")
+        return sound
+
+    def _pin(self, play: Play, segment: int, names: list[str]) -> None:
+        """Sounds that together are one segment; an unknown one is left out."""
+        for name in names:
+            sound = self.sounds.get(name)
+            if sound is None:
+                self.fault("pinned", f"{play.name}: no sound {name!r}")
+            else:
+                play.stream.append(Pinned(segment, name, sound))
+
+    def _feed(self, command: v.Feed, fd: int | None) -> int | None:
+        """Returns the fd that is left for the caller to close."""
+        if fd is None:
+            raise RefusedError(f"feed {command.play}: no file descriptor came with it")
+        play = self._play(command.play)
+        if play is None:
+            return fd
+        number = _number(command)
+        live = None
+        if command.live:
+            live = max(20, min(command.live_ms, LIVE_MS_LIMIT)) * v.RATE // 1000
+        play.stream.append(Pipe(number, fd, live))
+        return None
+
+    def _stop(self, play: Play | None, zones: list[str] | None, reason: str, now: int) -> None:
+        if play is not None:
+            self.mixer.stop(play, zones, reason, now)
+
+    # -- local plays -------------------------------------------------------------------------------------------------
+
+    def _poll(self, contact: Contact, now: int) -> int | None:
+        button = contact.button
+        for state, at_ns in contact.poll(now, lambda: self.board.closed(button.id)):
+            if state == "pressed":
+                if button.action.stop:
+                    self._end_local(self.station.match(button.zones), "stopped", now)
+                elif button.class_ is Class.EMERGENCY and button.action.message is not None:
+                    self._fire(button, at_ns, now)
+            self._emit(v.ButtonEvent(button=button.id, state=state, at_ns=at_ns))
+        return contact.next_ns()
+
+    def _fire(self, button: Button, pressed_ns: int, now: int) -> None:
+        active = any(p.local is not None and p.local.button == button.id for p in self.mixer.plays.values())
+        if active or any(w.button.id == button.id for w in self._waiting):
+            return
+        zones = [z for z in self.station.match(button.zones) if z in self.mixer.zones and z not in self._locked]
+        if zones:
+            self._waiting.append(_Waiting(button, zones, pressed_ns))
+            self._serve_waiting(now)
+
+    def _has_local(self, zone: str) -> bool:
+        return any(play.local is not None for play in self.mixer.in_zone(zone))
+
+    def _free(self, zones: list[str]) -> list[str]:
+        return [z for z in zones if not self._has_local(z)]
+
+    def _serve_waiting(self, now: int) -> None:
+        for waiting in self._waiting:
+            free = self._free(waiting.zones)
+            if free:
+                waiting.zones = [z for z in waiting.zones if z not in free]
+                self._begin_local(waiting, free, now)
+        self._waiting = [w for w in self._waiting if w.zones]
+
+    def _begin_local(self, waiting: _Waiting, zones: list[str], now: int) -> None:
+        for zone in zones:
+            for play in list(self.mixer.in_zone(zone)):
+                self._stop(play, [zone], "local", now)
+        self._presses += 1
+        button = waiting.button
+        message = self._messages.get(button.action.message or "")
+        names, chime = self._sounds_of(button)
+        stream = Stream(chime)
+        for number, (name, sound) in enumerate(names * (message.repeat if message else 1)):
+            stream.append(Pinned(number, name, sound))
+        stream.closed = True
+        local = Local(button.id, button.action.message or "", waiting.pressed_ns)
+        name = f"local:{button.id}:{self._presses}"
+        self.mixer.open(Play(name, arrived_ns=now, at_ns=None, gain_db=0.0, stream=stream, local=local), zones)
+
+    def _sounds_of(self, button: Button) -> tuple[list[tuple[str, bytes]], bytes]:
+        """What the button's message consists of, and its chime. There is always something that sounds."""
+        message = self._messages.get(button.action.message or "")
+        chime_name = f"chime:{message.chime}" if message and message.chime else "chime:siren"
+        chime, words_name = self.sounds.get(chime_name), f"message:{button.action.message}"
+        words = self.sounds.get(words_name)
+        if words is None:
+            self.fault("pinned", f"{words_name} is missing, its chime alone is played")
+        names = [(chime_name, chime)] if chime and (words is None or (message and message.chime)) else []
+        if words is not None:
+            names.append((words_name, words))
+        if not names:
+            self.fault("pinned", f"{chime_name} is missing, a tone is played")
+            names = [("chime:tone", pcm.alarm_tone() * 5)]
+        return names, chime or names[0][1]
+
+    def _end_local(self, zones: list[str] | None, reason: str, now: int) -> None:
+        chosen = self.zones if zones is None else zones
+        for waiting in self._waiting:
+            waiting.zones = [z for z in waiting.zones if z not in chosen]
+        self._waiting = [w for w in self._waiting if w.zones]
+        for play in list(self.mixer.plays.values()):
+            if play.local is not None:
+                self._stop(play, list(chosen), reason, now)
+
+    def _lock(self, zones: list[str], now: int) -> None:
+        unknown = set(zones) - {z.id for z in self.station.zones}
+        self._locked = set(zones) & set(self.zones)
+        self._locked_until = now + LOCK_NS
+        if self._locked:
+            self._end_local(sorted(self._locked), "silenced", now)
+        if unknown:
+            raise RefusedError(f"lock: no zone {', '.join(sorted(unknown))}", zone=min(unknown))
+
+    # -- hardware ----------------------------------------------------------------------------------------------------
+
+    def _switch(self, relay: str, on: bool, now: int) -> None:
+        try:
+            self.board.switch(relay, on)
+        except (OSError, ValueError, KeyError) as error:
+            self.fault("gpio", f"relay {relay}: {error}")
+            return
+        if self.relays.get(relay) != on:
+            self.relays[relay] = on
+            self._emit(v.RelayEvent(relay=relay, on=on, at_ns=now))
+
+
+def _number(command: v.Feed | v.Pin) -> int:
+    """The segment's number: `Ended.segments` has a place for each, so it must be sane."""
+    if not 0 <= command.segment < MAX_SEGMENTS:
+        raise RefusedError(f"{command.play}: segment {command.segment}")
+    return command.segment

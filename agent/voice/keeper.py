@@ -1,0 +1,86 @@
+"""The agent's hold on voice: a connection, and a process if nobody else keeps one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+
+from agent.model.config import Station
+from agent.model.events import ChildDied
+from agent.model.voice import VoiceCommand
+from agent.ports import Inbox
+from agent.voice.client import VoiceClient
+
+PATIENCE_S = 0.5
+"""A voice that is there already (systemd's, or one that outlived its agent) has this long to answer."""
+RETRY_S = (0.1, 0.5, 2.0, 5.0)
+END_S = 3.0
+
+
+class VoiceKeeper:
+    """Implements `agent.ports.Voice`: events go to `inbox`, `send` never blocks.
+
+    Uses the voice that answers at `{run_dir}/voice.sock`; when none does for `PATIENCE_S` it starts one as a child in a
+    session of its own, and starts it again (posting `ChildDied("voice")`) when it ends unasked. A child outlives an
+    agent that is killed, because its buttons must; an orderly `stop` ends it.
+    """
+
+    def __init__(self, config_path: str, config: Station, inbox: Inbox) -> None:
+        self._config_path = os.path.abspath(config_path)
+        self._inbox = inbox
+        self._client = VoiceClient(os.path.join(config.run_dir, "voice.sock"), inbox)
+        self._stopping = threading.Event()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._keep, name="voice-keeper", daemon=True)
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the child, None when voice is somebody else's or not running."""
+        child = self._child
+        return child.pid if child is not None and child.poll() is None else None
+
+    def start(self) -> None:
+        """Begin to connect; returns at once."""
+        self._client.start()
+        self._thread.start()
+
+    def send(self, command: VoiceCommand, fd: int | None = None) -> None:
+        """See `VoiceClient.send`."""
+        self._client.send(command, fd)
+
+    def stop(self) -> None:
+        """Disconnect and end the child, if it is ours: with its relays off. May be called twice."""
+        self._stopping.set()
+        self._client.close()
+        child = self._child
+        if child is not None and child.poll() is None:
+            child.terminate()
+            try:
+                child.wait(END_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+        if self._thread.is_alive():
+            self._thread.join(END_S)
+
+    def _command(self) -> Sequence[str]:
+        return [sys.executable, "-m", "agent", "voice", "--config", self._config_path]
+
+    def _keep(self) -> None:
+        failures = 0
+        while not self._stopping.wait(PATIENCE_S):
+            if self._client.connected:
+                failures = 0
+                continue
+            child = self._child = subprocess.Popen(self._command(), stdin=subprocess.DEVNULL, start_new_session=True)
+            if self._stopping.is_set():
+                child.terminate()
+            code = child.wait()
+            if self._stopping.is_set():
+                return
+            self._inbox(ChildDied(name="voice", detail=f"exit code {code}"))
+            if self._stopping.wait(RETRY_S[min(failures, len(RETRY_S) - 1)]):
+                return
+            failures += 1

@@ -1,0 +1,148 @@
+"""Relays and buttons on gpiozero.
+
+The pin factory is `lgpio` (the kernel's GPIO character device) or `virtual` (gpiozero's MockFactory, driven through
+`drivers.virtual_gpio`). Relays are off from their construction on, and `close` switches them off first. Closing a line
+makes it a floating input, and so does the kernel when the process is killed: what then holds a relay off is its
+hardware pull, which the wiring must have.
+
+Buttons are gpiozero's DigitalInputDevice rather than its Button: the latter starts a thread per button that wakes ten
+times a second. Edges come in threads of the library; they are only dated and posted.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from agent.model.config import Button, Hardware, Relay
+
+Post = Callable[[str, int], None]
+"""Takes a button's id and the monotonic nanosecond of an edge; called from any thread, returns at once."""
+
+
+class GpioBoard:
+    """The lines of a station. A line that cannot be had is a fault; the others work."""
+
+    def __init__(self, factory: Any, relays: Sequence[Relay], buttons: Sequence[Button], post: Post) -> None:
+        from gpiozero import DigitalInputDevice, DigitalOutputDevice, GPIOZeroError
+
+        self._errors: tuple[type[Exception], ...] = (GPIOZeroError, OSError)
+        self._faults: list[str] = []
+        self._factory = factory
+        self._relays: dict[str, Any] = {}
+        self._buttons: dict[str, Any] = {}
+        for relay in relays:
+            try:
+                self._relays[relay.id] = DigitalOutputDevice(
+                    relay.pin, active_high=relay.active_high, initial_value=False, pin_factory=factory
+                )
+            except Exception as error:  # noqa: BLE001 - lgpio raises its own classes; one bad line must not stop the rest
+                self._faults.append(f"relay {relay.id} on GPIO {relay.pin}: {error}")
+        for button in buttons:
+            try:
+                self._buttons[button.id] = self._button(DigitalInputDevice, button, post)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._faults.append(f"button {button.id} on GPIO {button.pin}: {error}")
+
+    def _button(self, kind: Any, button: Button, post: Post) -> Any:
+        device = kind(button.pin, pull_up=button.active_low, pin_factory=self._factory)
+
+        def moved() -> None:
+            post(button.id, time.monotonic_ns())
+
+        device.when_activated = device.when_deactivated = moved
+        return device
+
+    def switch(self, relay: str, on: bool) -> None:
+        """Switch a relay; OSError when there is no such line or it fails."""
+        device = self._relays.get(relay)
+        if device is None:
+            raise OSError("its GPIO line is not available")
+        try:
+            device.value = on
+        except self._errors as error:
+            raise OSError(str(error)) from error
+
+    def closed(self, button: str) -> bool:
+        """Whether the button's contact is closed; False when it has no line."""
+        device = self._buttons.get(button)
+        return device is not None and bool(device.is_active)
+
+    def relays(self) -> dict[str, bool]:
+        """The state of every relay's line."""
+        return {name: bool(device.value) for name, device in self._relays.items()}
+
+    def take_faults(self) -> list[str]:
+        """What went wrong since the last call."""
+        faults, self._faults = self._faults, []
+        return faults
+
+    def close(self) -> None:
+        """Every relay off, then the lines are given back. Can be called twice."""
+        for device in self._relays.values():
+            if not device.closed:
+                device.off()
+        for device in [*self._relays.values(), *self._buttons.values()]:
+            device.close()
+
+
+class NoBoard:
+    """A station without any line, or whose GPIO library failed (`fault`): sound goes on, relays do not."""
+
+    def __init__(self, fault: str | None = None) -> None:
+        self._faults = [fault] if fault else []
+
+    def switch(self, relay: str, on: bool) -> None:
+        """Always fails: OSError."""
+        if on:
+            raise OSError("there is no GPIO")
+
+    def closed(self, button: str) -> bool:
+        """Never."""
+        return False
+
+    def take_faults(self) -> list[str]:
+        """The fault, once."""
+        faults, self._faults = self._faults, []
+        return faults
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+Boards = GpioBoard | NoBoard
+
+
+def open_board(
+    hardware: Hardware, relays: Sequence[Relay], buttons: Sequence[Button], run_dir: str, post: Post
+) -> tuple[Boards, Callable[[], None]]:
+    """The board that the configuration asks for, and what to call at the end (after `close`). Never raises.
+
+    With `gpio: virtual` the control socket (`hardware.control`) is served from now on.
+    """
+    if hardware.gpio == "virtual":
+        from gpiozero.pins.mock import MockFactory
+
+        from drivers.virtual_gpio import ControlServer
+
+        factory = MockFactory()
+        board = GpioBoard(factory, relays, buttons, post)
+        if hardware.control is None:
+            return board, lambda: None
+        server = ControlServer(hardware.control, factory, relays, buttons)
+        return board, server.close
+    if not relays and not buttons:
+        return NoBoard(), lambda: None
+    # lgpio keeps a notification pipe in its working folder, which under systemd is not writable (gpiozero 1106).
+    folder = Path(run_dir) / "lgpio"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("LG_WD", str(folder))
+        from gpiozero.pins.lgpio import LGPIOFactory
+
+        return GpioBoard(LGPIOFactory(), relays, buttons, post), lambda: None
+    except Exception as error:  # noqa: BLE001 - no chip, no library, no permission: the siren must still sound
+        return NoBoard(f"no GPIO: {type(error).__name__}: {error}"), lambda: None
