@@ -1,0 +1,263 @@
+"""Decoder children: one a segment, started anew behind an item that killed it. Implements `agent.ports.Feeds`.
+
+A segment lives in a thread of its own that reads its child's marks, fetches what a stream asks for, and closes the
+pipe when all is written. The child exits as soon as everything is in the pipe, while voice still plays from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import agent
+from agent.model.events import FeedMark
+from agent.ports import Inbox, Piece
+
+PIPE_BYTES = 2**20
+"""Some ten seconds: a programme outlives a decoder that dies and is replaced."""
+LIVE_PIPE_BYTES = 2**16
+"""0.7 s: what a live stream may lie there waiting."""
+_ROOT = Path(agent.__file__).parent.parent
+_FETCHER = (sys.executable, "-m", "agent.store.fetcher", "--stream")
+
+
+@dataclass(eq=False)
+class _Segment:
+    play: str
+    number: int
+    pieces: list[Piece]
+    skip: int
+    write_end: int
+    thread: threading.Thread | None = None
+    stopped: bool = False
+    child: subprocess.Popen[bytes] | None = None
+    fetcher: subprocess.Popen[bytes] | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class DecoderFeeds:
+    """Starts and watches decoder children. Thread-safe; `open` and `close` return at once.
+
+    `post`: the owner's inbox, for FeedMark. `fetcher`: the command that writes a stream's bytes to its stdout, the
+    URL is appended. `media` and `resampler`: modules of `drivers`. `plugins`: folder for libVLC's plugin links,
+    filled by `prepare`. `hang_s`: an item that gives no sample for so long, while the pipe has room, is given up.
+
+    `skip_samples` counts over the whole segment; compressed files are decoded and thrown away up to there (some 100
+    times real time), our own WAV is sought. A relay's `seconds` count samples written, whether voice plays or, waiting
+    at the live edge, discards them. A relay that fell back does not return to its stream. Fallback files repeat until
+    the time is full.
+    """
+
+    def __init__(
+        self,
+        post: Inbox,
+        *,
+        fetcher: Sequence[str] = _FETCHER,
+        plugins: Path | None = None,
+        media: str = "drivers.vlc_decoder",
+        resampler: str = "drivers.soxr",
+        hang_s: float = 10.0,
+    ) -> None:
+        self._post = post
+        self._fetcher = tuple(fetcher)
+        self._plugins = plugins
+        self._prepared: str | None = None
+        self._media, self._resampler = media, resampler
+        self._hang_s = hang_s
+        self._lock = threading.Lock()
+        self._open: dict[str, list[_Segment]] = {}
+
+    def prepare(self) -> None:
+        """Fill the plugin folder in a child of its own (0.3 s); until then, or if it fails, children start slowly.
+
+        Call it once at start, from a thread that may wait; the folder belongs on a file system in memory.
+        """
+        if self._plugins is None:
+            return
+        self._plugins.parent.mkdir(parents=True, exist_ok=True)
+        made = subprocess.run(
+            [sys.executable, "-m", self._media, str(self._plugins)],
+            cwd=_ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+        if made.returncode == 0:
+            self._prepared = str(self._plugins)
+
+    def open(self, play: str, segment: int, pieces: Sequence[Piece], skip_samples: int = 0) -> int:
+        """Start decoding `pieces` into one pipe and return its read end (the caller closes it after handing it on)."""
+        read_end, write_end = os.pipe()
+        live = any(p.url is not None for p in pieces)
+        with contextlib.suppress(OSError):  # the user's share of pipe memory is used up: a smaller one serves too
+            fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, LIVE_PIPE_BYTES if live else PIPE_BYTES)
+        opened = _Segment(play, segment, list(pieces), skip_samples, write_end)
+        opened.thread = threading.Thread(target=self._run, args=(opened,), name=f"feed {play}/{segment}", daemon=True)
+        with self._lock:
+            self._open.setdefault(play, []).append(opened)
+        opened.thread.start()
+        return read_end
+
+    def close(self, play: str) -> None:
+        """End all children of a play; no mark of it is posted afterwards."""
+        with self._lock:
+            segments = list(self._open.get(play, ()))
+        for segment in segments:
+            with segment.lock:
+                segment.stopped = True
+                for process in (segment.child, segment.fetcher):
+                    if process is not None:
+                        process.kill()
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """End everything and wait until it is gone."""
+        with self._lock:
+            everything = [s for segments in self._open.values() for s in segments]
+        for segment in everything:
+            self.close(segment.play)
+        for segment in everything:
+            if segment.thread is not None:
+                segment.thread.join(timeout_s)
+
+    def _run(self, segment: _Segment) -> None:
+        try:
+            self._decode(segment)
+        finally:
+            os.close(segment.write_end)
+            self._end(segment.fetcher)
+            with self._lock:
+                rest = self._open[segment.play]
+                rest.remove(segment)
+                if not rest:
+                    del self._open[segment.play]
+        self._mark(segment, -1, "done")
+
+    def _decode(self, segment: _Segment) -> None:
+        """Children one after the other until every piece was tried."""
+        pieces, skip, written, ready = segment.pieces, segment.skip, 0, False
+        while pieces and not segment.stopped:
+            counter = os.memfd_create("feed")
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            try:
+                os.truncate(counter, 16)
+                child = self._spawn(segment, pieces, skip, written, theirs.fileno(), counter)
+                theirs.close()
+                finished, ready = self._follow(segment, ours, ready)
+                code = child.wait() if child is not None else None
+                counts = os.pread(counter, 16, 0)
+            finally:
+                os.close(counter)
+                ours.close()
+                theirs.close()
+            if code == 0 or segment.stopped:
+                return
+            samples, skipped = int.from_bytes(counts[:8], "little"), int.from_bytes(counts[8:], "little")
+            piece, pieces = pieces[finished], pieces[finished + 1 :]
+            skip, written = max(skip - skipped, 0), 0
+            if piece.url is not None and piece.fallback:
+                pieces, written = [msgspec.structs.replace(piece, url=None), *pieces], samples
+            else:
+                self._mark(segment, piece.item, "failed", samples, _explain(code, self._hang_s))
+
+    def _spawn(
+        self, segment: _Segment, pieces: list[Piece], skip: int, written: int, control: int, counter: int
+    ) -> subprocess.Popen[bytes] | None:
+        job: dict[str, Any] = {
+            "pieces": msgspec.to_builtins(pieces),
+            "skip": skip,
+            "written": written,
+            "out": segment.write_end,
+            "control": control,
+            "counter": counter,
+            "media": self._media,
+            "resampler": self._resampler,
+            "plugins": self._prepared,
+            "hang_s": self._hang_s,
+        }
+        with segment.lock:
+            if segment.stopped:
+                return None
+            segment.child = subprocess.Popen(
+                [sys.executable, "-m", "agent.sound.decoder", json.dumps(job)],
+                cwd=_ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(segment.write_end, control, counter),
+            )
+            return segment.child
+
+    def _follow(self, segment: _Segment, control: socket.socket, ready: bool) -> tuple[int, bool]:
+        """Pass on a child's marks until it is gone. Returns how many pieces it finished, and whether any sounded."""
+        finished = 0
+        while True:
+            try:
+                packet = control.recv(65_536)
+            except OSError:
+                packet = b""
+            if not packet:
+                return finished, ready
+            mark = json.loads(packet)
+            what = mark["what"]
+            if what == "connect":
+                self._connect(segment, control, mark["item"])
+                continue
+            if what == "done" or (what == "ready" and ready):
+                continue
+            ready = ready or what == "ready"
+            finished += what in {"ended", "failed"}
+            self._mark(segment, mark["item"], what, mark["samples"], mark["detail"])
+
+    def _connect(self, segment: _Segment, control: socket.socket, item: int) -> None:
+        """Start a fetcher for a stream and hand its output to the child."""
+        self._end(segment.fetcher)
+        url = next(p.url for p in segment.pieces if p.item == item)
+        read_end, write_end = os.pipe()
+        try:
+            with segment.lock:
+                if not segment.stopped and url is not None:
+                    segment.fetcher = subprocess.Popen(
+                        [*self._fetcher, url],
+                        cwd=_ROOT,
+                        stdin=subprocess.DEVNULL,
+                        stdout=write_end,
+                        stderr=subprocess.DEVNULL,
+                    )
+            with contextlib.suppress(OSError):  # the child is gone: `_follow` sees it
+                socket.send_fds(control, [b"stream"], [read_end])
+        finally:
+            os.close(read_end)
+            os.close(write_end)
+
+    @staticmethod
+    def _end(process: subprocess.Popen[bytes] | None) -> None:
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def _mark(self, segment: _Segment, item: int, what: str, samples: int = 0, detail: str = "") -> None:
+        if not segment.stopped:
+            self._post(FeedMark(segment.play, segment.number, item, what, samples, detail))
+
+
+def _explain(code: int | None, hang_s: float) -> str:
+    """Why a child died, for people."""
+    if code is None or code >= 0:
+        return f"the decoder gave up (code {code})"
+    if -code == signal.SIGALRM:
+        return f"no sound came out of it for {hang_s:g} s"
+    return f"the decoder died of it ({signal.Signals(-code).name})"
