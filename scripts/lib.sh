@@ -56,7 +56,13 @@ need_packages() {
         -o Dpkg::Use-Pty=0 "${missing[@]}" >&2 || die "Installing packages failed. By hand: apt install ${missing[*]}"
 }
 
-pip_install() { "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check "$@" >&2; }
+# Quiet unless it fails: then everything that was said.
+pip_install() {
+    "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check "$@" >"$venv/.tram-pip.log" 2>&1 || {
+        cat "$venv/.tram-pip.log" >&2
+        return 1
+    }
+}
 
 # A virtual environment that works and was made for this folder.
 venv_works() { "$venv/bin/python" -c 'import pip' 2>/dev/null && grep -qsF "$venv" "$venv/bin/activate"; }
