@@ -26,11 +26,12 @@ AGREE_S = 120.0
 RTC_AGREE_S = 600.0
 """How far a clock chip may have drifted to still count as agreeing."""
 SLEW_S = 5.0
-"""Most that trusted time follows the synchronised clock at a stretch."""
+"""Most that trusted time follows the synchronised clock at a stretch; more only after days without it."""
 SLEW_RATE = 5e-4
 """How fast that allowance grows back: 500 ppm, the most that a kernel slews."""
 FAST_CRYSTAL = 2e-4
-"""How fast the monotonic clock may run before anything disciplines it; the floor rises that much slower."""
+"""How far off the monotonic clock may run while nothing disciplines it: the floor rises that much slower, and so much
+is followed when NTP comes back after days."""
 
 
 class Alarm(Struct, frozen=True):
@@ -81,17 +82,18 @@ class TrustedTime:
 
         The first reading, if it is not synchronised, is taken for what the clock chip gave at boot.
         """
-        elapsed = self._elapse(mono_ns)
+        self._see(mono_ns)
         if not synchronised:
             if self._woke is None and self._anchor is None:
                 self._woke = (mono_ns, os_wall)
             return []
         if self._anchor is None:
             return self._consider(mono_ns, os_wall)
-        self._slack = min(SLEW_S, self._slack + elapsed * SLEW_RATE)
+        alone_s = (mono_ns - self._anchor[0]) / 1e9
+        slack = max(min(SLEW_S, self._slack + alone_s * SLEW_RATE), alone_s * FAST_CRYSTAL)
         offset = os_wall - _along(self._anchor, mono_ns)
-        if abs(offset) <= self._slack and os_wall >= self._floor_of(mono_ns):
-            self._slack -= abs(offset)
+        if abs(offset) <= slack and os_wall >= self._floor_of(mono_ns):
+            self._slack = min(SLEW_S, slack - abs(offset))
             self._set(mono_ns, os_wall)
             return []
         return self._alarm(offset, "the synchronised clock jumped against ours; it is not followed")
@@ -102,7 +104,7 @@ class TrustedTime:
         It lifts the floor, less the 120 s that an authority's clock may be ahead. Trusted time moves only forwards
         and only where the synchronised clock had jumped to the same time: two sources then agree.
         """
-        self._elapse(mono_ns)
+        self._see(mono_ns)
         if self._anchor is None:
             self._lift(mono_ns, iat - AGREE_S)
             return []
@@ -136,13 +138,10 @@ class TrustedTime:
         self._jump = offset
         return [] if told else [Alarm("clock-jump", f"{detail} ({offset:+.0f} s)", offset)]
 
-    def _elapse(self, mono_ns: int) -> float:
-        """Seconds since the newest moment seen; the first one starts the floor."""
+    def _see(self, mono_ns: int) -> None:
         if self._floor_at is None:
-            self._floor_at = self._seen_ns = mono_ns
-        elapsed = max(0, mono_ns - self._seen_ns) / 1e9
+            self._floor_at = mono_ns
         self._seen_ns = max(self._seen_ns, mono_ns)
-        return elapsed
 
     def _floor_of(self, mono_ns: int) -> float:
         if self._floor_at is None:
