@@ -62,7 +62,6 @@ class Broker:
         self.dir = folder
         self.host = "127.0.0.1"
         self.port = port or 0
-        self._fixed_port = port is not None
         self._pki = pki
         self._devices = devices
         self._max_queued = max_queued
@@ -93,16 +92,12 @@ class Broker:
             return
         program = _program()
         self.dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        attempts = 1 if self._fixed_port else 5
-        for attempt in range(1, attempts + 1):
-            self.port = self.port or _free_port(self.host)
-            self._write_configuration()
-            if self._launch(program):
-                self._fixed_port = True
-                return
-            if attempt < attempts and "Address already in use" in self._last_words():
-                self.port = 0
-                continue
+        try:
+            self.port = _free_port(self.host, self.port)
+        except OSError as error:
+            raise BrokerError(f"{self.host}:{self.port} cannot be listened on: {error.strerror}") from error
+        self._write_configuration()
+        if not self._launch(program):
             raise BrokerError(f"mosquitto did not start: {self._last_words() or 'it said nothing'}")
 
     def stop(self) -> None:
@@ -224,8 +219,10 @@ def _program() -> str:
     return found
 
 
-def _free_port(host: str) -> int:
+def _free_port(host: str, wanted: int) -> int:
+    """`wanted` if it is free, any free one for 0; OSError."""
     with socket.socket() as probe:
-        probe.bind((host, 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, wanted))
         port: int = probe.getsockname()[1]
         return port

@@ -60,7 +60,7 @@ class MqttLink:
         self._stopping = False
         # From here on only the link's thread reads and writes.
         self._trusted = clock_trusted
-        self._held = Held(next_birth)
+        self._held = Held(next_birth, settings.settle_s)
         self._connection: Connection | None = None
         self._last_reason: str | None = None
 
@@ -130,6 +130,7 @@ class MqttLink:
         started = time.monotonic()
         connection: Connection | None = None
         try:
+            self._do_notes()
             connection = self._connection = Connection(
                 self.settings,
                 self._held,
@@ -150,6 +151,7 @@ class MqttLink:
             connection.close()
         if was_up:
             self._held.lost_at = time.monotonic()
+            self._held.revive()
             if self._held.lost_at - started >= self.settings.stable_s:
                 self._backoff.reset()
         if was_up or reason != self._last_reason:
@@ -167,9 +169,12 @@ class MqttLink:
         ready = {fd for fd, _ in poll.poll(math.ceil(max(0.0, timeout_s) * 1000))}
         if self._wake in ready:
             os.eventfd_read(self._wake)
+        self._do_notes()
+        return bool(ready - {self._wake})
+
+    def _do_notes(self) -> None:
         while self._notes:
             self._notes.popleft()()
-        return bool(ready - {self._wake})
 
     def _with_connection(self, what: Callable[[Connection], None]) -> None:
         if self._connection is not None:

@@ -40,6 +40,8 @@ _FAREWELL = "farewell"
 _LONGEST_SLEEP_S = 15.0
 _DEAD_AFTER_MS = 120_000
 _BEAT_ALIAS = 1
+_NOBODY_LISTENS = 0x10
+"""PUBACK "No matching subscribers": the broker has no session of the province and throws the message away."""
 
 
 class Wait(Protocol):
@@ -52,7 +54,7 @@ class Wait(Protocol):
 class Held:
     """What outlives a connection. Only the link's thread touches it."""
 
-    def __init__(self, next_birth: Callable[[], int]) -> None:
+    def __init__(self, next_birth: Callable[[], int], settle_s: float) -> None:
         self.rows: dict[int, PutOut] = {}
         """By seq, in the order of offering: what the broker does not have yet."""
         self.unsent: set[str] = set()
@@ -60,8 +62,27 @@ class Held:
         self.lost_at: float | None = None
         self._retained: dict[str, bytes] = {}
         self._next_birth = next_birth
+        self._settle_s = settle_s
         self._birth = 0
         self._token = 0
+        self._recent: dict[int, tuple[float, PutOut]] = {}
+
+    def taken(self, row: PutOut, now: float) -> bool:
+        """The broker has the row; False when it had said so before."""
+        self.rows.pop(row.seq, None)
+        while self._recent and next(iter(self._recent.values()))[0] < now - self._settle_s:
+            del self._recent[next(iter(self._recent))]
+        return self._recent.setdefault(row.seq, (now, row)) == (now, row)
+
+    def revive(self) -> None:
+        """Rows that the broker took just before the connection was lost go out again, first: it may have crashed.
+
+        A broker acknowledges before anything is on its disk, and a crash also takes what is on its way to the
+        province. The province knows such a row by its `seq`.
+        """
+        if self.lost_at is not None:
+            since = self.lost_at - self._settle_s
+            self.rows = {seq: row for seq, (at, row) in self._recent.items() if at >= since} | self.rows
 
     def retain(self, leaf: str, body: bytes) -> None:
         """The newest body of a retained topic."""
@@ -130,6 +151,7 @@ class Connection:
         self._recorded: set[int] = set()
         self._in_flight: dict[int, PutOut | str] = {}
         self._outbox_from = 0.0
+        self._outbox_pause_s = 0.0
         self._state_from = 0.0
         self._state_stale = False
         self._farewell_by: float | None = None
@@ -317,17 +339,26 @@ class Connection:
 
     def _published(self, mid: int, reason: ReasonCode) -> None:
         what = self._in_flight.pop(mid, None)
-        if isinstance(what, PutOut):
-            if not reason.is_failure:
-                self._held.rows.pop(what.seq, None)
-                self._inbox(OutTaken(what.seq))
-                return
-            log.warning("the source refuses our %s: %s", what.topic, reason)
-            self._outbox_from = time.monotonic() + self._s.outbox_pause_s
-            flying = {w.seq for w in self._in_flight.values() if isinstance(w, PutOut)}
-            self.waiting = deque(r for r in self._held.rows.values() if r.seq not in flying)
-        elif what is not None and reason.is_failure:
-            log.warning("the source refuses our %s: %s", what, reason)
+        if not isinstance(what, PutOut):
+            if what is not None and reason.is_failure:
+                log.warning("the source refuses our %s: %s", what, reason)
+            return
+        if reason.is_failure or reason.value == _NOBODY_LISTENS:
+            self._put_back(what, reason)
+            return
+        self._outbox_pause_s = 0.0
+        if self._held.taken(what, time.monotonic()):
+            self._inbox(OutTaken(what.seq))
+
+    def _put_back(self, row: PutOut, reason: ReasonCode) -> None:
+        """The broker does not keep the row for anybody: try one again after a pause that grows."""
+        now = time.monotonic()
+        if now >= self._outbox_from:
+            self._outbox_pause_s = min(2 * self._outbox_pause_s or 1.0, self._s.outbox_pause_s)
+            self._outbox_from = now + self._outbox_pause_s
+            log.warning("the source did not take our %s: %s; again in %.0f s", row.topic, reason, self._outbox_pause_s)
+        flying = {w.seq for w in self._in_flight.values() if isinstance(w, PutOut)}
+        self.waiting = deque(r for r in self._held.rows.values() if r.seq not in flying)
 
     def _disconnected(self, reason: ReasonCode, *, by_source: bool) -> None:
         if by_source and str(reason) == "Session taken over":
@@ -356,7 +387,8 @@ class Connection:
             self._held.unsent.discard(leaf)
             body = self._held.state(self._s.device, online=True, birth=self._birth)
             self._publish(leaf, leaf, body if leaf == "state" else self._held.status(), retain=True)
-        while self.waiting and len(self._in_flight) < self._window and now >= self._outbox_from:
+        window = 1 if self._outbox_pause_s else self._window
+        while self.waiting and len(self._in_flight) < window and now >= self._outbox_from:
             row = self.waiting.popleft()
             self._publish(row, row.topic, row.body)
 
@@ -401,9 +433,12 @@ class Connection:
 
     def _broken(self) -> str:
         where = f"{self._s.host}:{self._s.port}"
-        if self._errors.last is not None:
-            return explain(self._errors.last, self._s.host, self._s.port)
-        return f"the connection to {where} broke" if self.up else f"{where} cut the connection"
+        error = self._errors.last
+        if not self.up and not isinstance(error, ssl.SSLError):
+            return f"{where} cut the connection before it answered (does it accept our certificate?)"
+        if error is not None:
+            return explain(error, self._s.host, self._s.port)
+        return f"the connection to {where} broke"
 
 
 def _properties(packet: int, **values: int) -> Properties:

@@ -57,7 +57,7 @@ def _tls(error: ssl.SSLError, where: str) -> str:
         return f"{where} does not speak TLS (is mqtt.port right?)"
     if "PROTOCOL" in reason:
         return f"{where} and this device have no TLS version in common"
-    if isinstance(error, ssl.SSLEOFError):
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return f"{where} cut the connection"
     return f"TLS with {where} failed: {_words(reason) or error}"
 

@@ -15,6 +15,8 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     `in_flight` bounds unacknowledged messages in each direction. After a break shorter than `refresh_after_s` whose
     session the broker kept, retained orders are not asked for again: the session has queued what is new.
+    `outbox_pause_s`: longest pause before a row that the source did not take is tried again.
+    `settle_s`: rows acknowledged so shortly before a connection was lost are sent once more.
     `stable_s`: a connection that lasted so long resets the back-off.
     """
 
@@ -36,6 +38,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     stable_s: float = 10.0
     refresh_after_s: float = 300.0
     outbox_pause_s: float = 60.0
+    settle_s: float = 5.0
     stale_state_pause_s: float = 5.0
     farewell_s: float = 2.0
     beat_period_s: int = 60
