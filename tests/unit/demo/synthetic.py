@@ -250,7 +250,7 @@ def small_day(out: Path) -> Synthetic:
 
 
 def demonstration(out: Path) -> Synthetic:
-    """Something like the 75 seconds of the demonstration, with board, relays, broker and attacker; titles are hostile."""
+    """Something like the 75 seconds of the demonstration, with board, relays, broker, attacker and a hostile title."""
     run = Synthetic(out, 75.0, zones=["loa-xa", "loa-ap-3"])
     bell, alarm = run.send(gong(1.5)), run.send(siren(1.4))
     bulletin, local, storm = run.send(speech(1, 21.0)), run.send(speech(2, 7.0, 0.2)), run.send(speech(3, 9.0, 0.2))
