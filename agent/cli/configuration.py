@@ -9,7 +9,9 @@ import click
 from agent.cli import problems
 from agent.cli.context import Context, common, pass_context
 from agent.cli.language import _
+from agent.model.config import Station
 from agent.model.loader import examine
+from agent.model.problem import Problem, Text, listed
 
 
 @click.command(
@@ -22,9 +24,11 @@ def check(context: Context, file: str | None) -> None:
     """Show what is wrong; missing certificates and the like are warnings and leave the exit code 0."""
     path = file or context.config
     station, found = examine(path)
+    chimes = _unknown_chimes(station) if station is not None else []
+    found += chimes
     for line in problems.lines(found, path):
         click.echo(line)
-    if station is None:
+    if station is None or chimes:
         raise click.exceptions.Exit(1)
     sound = sum(z.kind == "sound" for z in station.zones)
     click.echo(
@@ -36,6 +40,21 @@ def check(context: Context, file: str | None) -> None:
             screen=len(station.zones) - sound,
         )
     )
+
+
+def _unknown_chimes(station: Station) -> list[Problem]:
+    """Which chimes there are only the room of sound knows; the station plays the message without."""
+    from agent.sound.chimes import names
+
+    return [
+        Problem(
+            f"messages[{i}].chime",
+            Text("There is no chime “{name}”.", name=message.chime),
+            Text("Write one of: {known}.", known=listed(names())),
+        )
+        for i, message in enumerate(station.messages)
+        if message.chime and message.chime not in names()
+    ]
 
 
 @click.command(hidden=True, help=_("Write the JSON Schemas of configuration and orders."))

@@ -83,16 +83,12 @@ class Context:
         from agent.store.library import adopt
 
         try:
-            return adopt(Path(self.station.data_dir), file)
-        except OSError as error:
+            return adopt(Path(self.station.data_dir) / "content", file)
+        except (OSError, ValueError) as error:
             raise click.ClickException(
                 _("{file} cannot be taken into the station: {detail}.").format(
-                    file=file, detail=error.strerror or error
+                    file=file, detail=getattr(error, "strerror", None) or error
                 )
-            ) from None
-        except ValueError as error:
-            raise click.ClickException(
-                _("{file} cannot be taken into the station: {detail}.").format(file=file, detail=error)
             ) from None
 
 

@@ -10,14 +10,18 @@ import wave
 from pathlib import Path
 
 import click
+from msgspec import Struct
 
 from agent.cli.asking import NotRunning, Refused
 from agent.cli.context import Context, common, pass_context
 from agent.cli.language import _
 from agent.cli.programmes import FILE
+from agent.model.events import FeedMark
 from agent.model.voice import BYTES_PER_SAMPLE, RATE
+from agent.ports import Piece
 
 SHORTEST_S = 0.5
+LONGEST_S = 600
 
 
 @click.command(
@@ -28,7 +32,9 @@ SHORTEST_S = 0.5
 @click.argument("name")
 @click.option("--file", type=FILE, help=_("A recording instead of the microphone."))
 @click.option("--device", default="default", show_default=True, help=_("The microphone, by its ALSA name."))
-@click.option("--seconds", type=click.FloatRange(1, 600), help=_("Stop by itself after so long; else with Enter."))
+@click.option(
+    "--seconds", type=click.FloatRange(1, LONGEST_S), help=_("Stop by itself after so long; else with Enter.")
+)
 @common()
 @pass_context
 def record(context: Context, name: str, file: Path | None, device: str, seconds: float | None) -> None:
@@ -91,18 +97,35 @@ def _microphone(target: Path, device: str, seconds: float | None) -> None:
 
 
 def _convert(source: Path, target: Path) -> None:
-    """Any sound file as a WAV of the station's form, through the decoder child."""
+    """Any sound file as a WAV of the station's form, decoded by a child that may crash on it."""
     if _fits(source):
         target.write_bytes(source.read_bytes())
         return
-    from agent.sound.convert import to_wav
+    from agent.sound.feeds import DecoderFeeds
 
-    try:
-        to_wav(source, target)
-    except ValueError as error:
+    complaints: list[str] = []
+
+    def post(event: Struct, *, urgent: bool = False) -> None:
+        if isinstance(event, FeedMark) and event.what == "failed":
+            complaints.append(event.detail)
+
+    feeds = DecoderFeeds(post)
+    room = LONGEST_S * RATE * BYTES_PER_SAMPLE
+    with (
+        wave.open(str(target), "wb") as sound,
+        open(feeds.open("record", 0, [Piece(item=0, path=str(source.resolve()))]), "rb") as decoded,
+    ):
+        sound.setparams((1, BYTES_PER_SAMPLE, RATE, 0, "NONE", ""))
+        while room > 0 and (block := decoded.read(min(65536, room))):
+            sound.writeframes(block)
+            room -= len(block)
+    feeds.stop()
+    if complaints:
         raise click.ClickException(
-            _("{file} cannot be read as sound: {detail}.").format(file=source, detail=error)
-        ) from None
+            _("{file} cannot be read as sound: {detail}.").format(file=source, detail=complaints[0])
+        )
+    if not room:
+        raise click.ClickException(_("The recording is longer than {seconds} s.").format(seconds=LONGEST_S))
 
 
 def _fits(path: Path) -> bool:
