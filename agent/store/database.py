@@ -37,6 +37,7 @@ from agent.model.records import (
     Write,
 )
 from agent.ports import Inbox
+from agent.store.files import sync_folder
 
 DAY = 86_400
 ORDER_GRACE_S = DAY
@@ -398,7 +399,7 @@ class SqliteStore:
             connection.close()
             raise
         if fresh:
-            _sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
         self._suspect.unlink(missing_ok=True)
         self._connection = connection
         return found
@@ -428,7 +429,7 @@ class SqliteStore:
         for suffix in ("", "-wal", "-shm"):  # the log last: it must never be lost to a database that stays
             with contextlib.suppress(FileNotFoundError):
                 os.replace(f"{self.path}{suffix}", f"{target}{suffix}")
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
         copies = sorted(p for p in self.path.parent.glob(f"{self.path.name}.damaged-*Z"))
         for old in copies[:-COPIES_KEPT]:
             for suffix in ("-wal", "-shm", ""):
@@ -521,14 +522,6 @@ def _last_too_old(connection: sqlite3.Connection, limit: float) -> Head | None:
             break
         last = Head(n, entry.hash)
     return last
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def examine(path: Path) -> dict[str, Any]:

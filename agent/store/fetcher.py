@@ -40,6 +40,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from agent.store.files import sync_folder
+
 BLOCK = 64 * 1024
 REDIRECTS = 5
 WINDOW_BYTES = 16 * 1024
@@ -403,15 +405,6 @@ def _check_response(response: requests.Response, url: str, missing: int) -> None
         raise FetchError(
             "size", f"{url} has not the size that the order says ({length}, not {missing} bytes)", final=True
         )
-
-
-def sync_folder(folder: str) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def serve(source: io.RawIOBase, sink: BinaryIO) -> int:
