@@ -40,7 +40,7 @@ class KernelClock:
     def _synchronised(self) -> bool:
         ctypes.memset(self._timex, 0, _TIMEX_BYTES)  # modes = 0: only read
         state = self._libc.adjtimex(self._timex)
-        return 0 <= state < _TIME_ERROR
+        return 0 <= int(state) < _TIME_ERROR
 
 
 class VirtualClock:
@@ -65,7 +65,7 @@ class VirtualClock:
         if self._fd is None:
             return 0.0
         raw = os.pread(self._fd, 8, 0)
-        return struct.unpack("<d", raw)[0] if len(raw) == 8 else 0.0  # type: ignore[no-any-return]
+        return float(struct.unpack("<d", raw)[0]) if len(raw) == 8 else 0.0
 
 
 def set_virtual_offset(path: str | Path, offset_s: float) -> None:
