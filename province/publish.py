@@ -28,6 +28,8 @@ from province.store import Province, ProvinceError, Signed
 
 REPEAT_S = 30.0
 """An emergency that a device has not acknowledged is sent again after so long (CONTRACT section 3)."""
+PUBLISH_S = 15.0
+"""How long the broker may take for a message, a reconnect included."""
 ORDER_LIMIT = 16 * 1024
 EMERGENCY_LIMIT = 4 * 1024
 DESIRED_LIMIT = 256 * 1024
@@ -85,6 +87,7 @@ class Connection:
         self._on_messages, self._on_up = on_messages, on_up
         self._queue: queue.SimpleQueue[tuple[int, mqtt.MQTTMessage] | None] = queue.SimpleQueue()
         self._session = 0
+        self._pubacks: dict[int, str] = {}
         self.failure: str | None = None
         self._keep_s = keep_s
         self._state = threading.Condition()
@@ -102,6 +105,7 @@ class Connection:
         self._client.on_connect = self._connected
         self._client.on_disconnect = self._disconnected
         self._client.on_connect_fail = self._failed
+        self._client.on_publish = self._published
         self._client.on_subscribe = self._subscribed
         self._client.on_message = lambda _client, _data, message: self._queue.put((self._session, message))
         self._client.reconnect_delay_set(1, 30)
@@ -139,17 +143,18 @@ class Connection:
         return self._up
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False, expiry_s: int | None = None) -> None:
-        """Send with QoS 1 and wait until the broker has it; LinkError when it refuses or is away for 15 s."""
+        """Send with QoS 1 and wait until the broker has it; LinkError when it refuses or is away too long."""
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         if expiry_s is not None:
             properties.MessageExpiryInterval = max(1, expiry_s)
-        info = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
-        try:
-            info.wait_for_publish(15.0)
-        except (RuntimeError, ValueError) as error:
-            raise LinkError(f"{topic}: {error}") from error
-        if not info.is_published():
-            raise LinkError(f"{topic}: the broker has not taken it within 15 s")
+        # paho keeps what it is given over a reconnect; its own way to wait gives up when there is no connection.
+        mid = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties).mid
+        with self._state:
+            if not self._state.wait_for(lambda: mid in self._pubacks, PUBLISH_S):
+                raise LinkError(f"{topic}: the broker has not taken it within {PUBLISH_S:.0f} s")
+            refused = self._pubacks.pop(mid)
+        if refused:
+            raise LinkError(f"{topic}: the broker refuses it: {refused}")
 
     def close(self) -> None:
         """Disconnect. May be called twice."""
@@ -179,6 +184,11 @@ class Connection:
                     self._client.ack(message.mid, message.qos)
             if len(arrived) < len(batch):
                 return
+
+    def _published(self, _client: mqtt.Client, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
+        with self._state:
+            self._pubacks[mid] = str(reason) if reason.is_failure else ""
+            self._state.notify_all()
 
     def _connected(self, client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         self._session += 1

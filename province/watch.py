@@ -59,7 +59,7 @@ class Watcher:
         if self._clock.is_alive():
             self._clock.join(5.0)
         journal, self._journal = self._journal, None
-        if journal is not None:
+        if journal is not None and self.failure is None:
             journal.close()
 
     def __enter__(self) -> Watcher:
