@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import requests
+import urllib3
 
 from province.content_server import ContentServer, Live, encode_live, encode_silence
 from tests.integration.store.helpers import content
@@ -19,17 +20,21 @@ def listen(url: str) -> requests.Response:
     return requests.get(url, stream=True, timeout=PATIENCE_S)
 
 
+def read_out(radio: requests.Response) -> None:
+    while radio.raw.read(1000):
+        pass
+
+
 def test_files_are_served_with_range_and_nothing_outside_the_folder(
     server: ContentServer, tls: tuple[Path, Path]
 ) -> None:
     raw = content(5000)
     (server.media / "a.mp3").write_bytes(raw)
-    with requests.Session() as session:
-        session.verify = str(tls[0])
-        answer = session.get(f"{server.url}/a.mp3", headers={"Range": "bytes=1000-"}, timeout=PATIENCE_S)
-        assert (answer.status_code, answer.content) == (206, raw[1000:])
-        for name in ("missing", "..%2Fserver.key", "..%2Fmedia%2Fa.mp3"):
-            assert session.get(f"{server.url}/{name}", timeout=PATIENCE_S).status_code == 404
+    trust = str(tls[0])
+    answer = requests.get(f"{server.url}/a.mp3", headers={"Range": "bytes=1000-"}, verify=trust, timeout=PATIENCE_S)
+    assert (answer.status_code, answer.content) == (206, raw[1000:])
+    for name in ("missing", "..%2Fserver.key", "..%2Fmedia%2Fa.mp3"):
+        assert requests.get(f"{server.url}/{name}", verify=trust, timeout=PATIENCE_S).status_code == 404
 
 
 def test_a_live_stream_runs_at_its_bit_rate_and_can_be_silenced_and_cut(server: ContentServer) -> None:
@@ -45,8 +50,8 @@ def test_a_live_stream_runs_at_its_bit_rate_and_can_be_silenced_and_cut(server: 
         while radio.raw.read(1000) != b"-" * 1000:
             assert time.monotonic() - began < PATIENCE_S
         live.cut()
-        with pytest.raises(requests.ConnectionError):
-            list(radio.iter_content(1000))
+        with pytest.raises(urllib3.exceptions.ProtocolError):
+            read_out(radio)
     assert listen(server.live_url("voh", plain=True)).status_code == 503
     live.restore()
     with listen(server.live_url("voh", plain=True)) as radio:
