@@ -125,7 +125,7 @@ class PowerPlan:
         """The zone's sound is over at `now`. KeyError if it was not wanted."""
         chain = self._chains[zone]
         chain.cue(Cue.RELEASE)
-        chain.end_ns = now
+        chain.end_ns = chain.due_ns = now
 
     def ready_ns(self, zone: str, now: int) -> int:
         """When the zone is (or would be, wanted now) on; `now` if it is."""

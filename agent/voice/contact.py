@@ -32,7 +32,7 @@ class Contact:
         self._hold_ns = round(hold_s * 1e9)
         self._edge_ns: int | None = None
         self._check_ns = 0
-        self._changed_ns = now
+        self._changed_ns = now - self._debounce_ns
         self._held_due: int | None = None
         self._stuck_due: int | None = now + STUCK_NS if closed else None
 

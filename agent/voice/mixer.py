@@ -35,7 +35,7 @@ from agent.voice.stream import FILLER, Stream, looped
 
 MARGIN_NS = 50_000_000
 """Chain and card of a scheduled play are started this much earlier than the warm-up asks for."""
-LIMIT = 32767.0
+LIMIT = 32766.0
 RECOVERY = 1.0035
 """The limiter lets go by this factor a period: 6 dB a second."""
 ATTACK = 48 * BYTES_PER_SAMPLE
