@@ -13,8 +13,8 @@ Signal = NDArray[np.float64]
 
 STEP = 0.015
 """Smallest jump between two samples that can be a click (-36 dBFS)."""
-SOUNDING_DBFS = -60.0
-"""Periods above this are "the sounding part"."""
+SOUNDING_DBFS = -70.0
+"""Blocks of 10 ms from this on are "the sounding part"."""
 
 
 class Match(Struct, frozen=True):
@@ -51,11 +51,11 @@ def locate(recording_channel: Signal, reference: Signal, around: int, search_s: 
     return Match(first + at, decibel(gain), float(np.clip(likeness[at], 0.0, 1.0)))
 
 
-def level_dbfs(sound: Signal, period: int = 240) -> float | None:
-    """RMS over the sounding part (periods of 5 ms above -60 dBFS), a full-scale sine being -3.01; None: silence."""
-    count = len(sound) // period
-    power = np.mean(np.square(sound[: count * period].reshape(count, period)), axis=1)
-    sounding = power[power > 10 ** (SOUNDING_DBFS / 10)]
+def level_dbfs(sound: Signal, block: int = 480) -> float | None:
+    """RMS over the sounding part (10 ms blocks from -70 dBFS on), a full-scale sine being -3.01; None: silence."""
+    count = len(sound) // block
+    power = np.mean(np.square(sound[: count * block].reshape(count, block)), axis=1)
+    sounding = power[power >= 10 ** (SOUNDING_DBFS / 10)]
     return decibel(float(np.sqrt(sounding.mean()))) if len(sounding) else None
 
 

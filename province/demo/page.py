@@ -107,27 +107,34 @@ def _log(run: Run) -> str:
 
 
 def _receipts(run: Run) -> str:
+    titles = {entry.bulletin: entry.title for entry in run.entries}
     rows = []
-    for record in [*run.province["acks"], *run.province["receipts"]]:
-        ack = body(record)
-        zones = ack.get("zones")
-        firsts = [
-            f"{_e(zone)} {_when(run, told['first_sample_at'], '%H:%M:%S.%f')}"
-            for zone, told in (zones.items() if isinstance(zones, dict) else ())
-            if isinstance(told, dict) and isinstance(told.get("first_sample_at"), str)
-        ]
-        state = STATES.get(str(ack.get("state")), str(ack.get("state", "")))
-        rows.append(
-            [
-                f'<th scope="row">{_e(ack.get("id") or ack.get("jti"))}</th>',
-                _td(_e(ack.get("iss")), "Nơi gửi"),
-                _td(_e(ack.get("seq")), "Thứ tự", "n"),
-                _td(_e(" · ".join(filter(None, [state, str(ack.get("reason") or "")]))), "Trạng thái"),
-                _td(_when(run, ack.get("at")), "Lúc"),
-                _td("<br>".join(firsts), "Mẫu âm đầu") if firsts else _td(""),
+    for record in run.province["receipts"]:
+        receipt, order = body(record), str(record.get("id") or record.get("jti"))
+        for device, told in _pairs(receipt.get("devices")):
+            if not isinstance(told, dict):
+                continue
+            states = [f"{_e(STATES.get(state, state))} {_when(run, at)}" for state, at in _pairs(told.get("times"))]
+            firsts = [
+                f"{_e(zone)} {_when(run, of['first_sample_at'], '%H:%M:%S.%f')}"
+                for zone, of in _pairs(told.get("zones"))
+                if isinstance(of, dict) and of.get("first_sample_at")
             ]
-        )
-    return _table("Báo nhận", ["Bản tin", "Nơi gửi", "Thứ tự", "Trạng thái", "Lúc", "Mẫu âm đầu"], rows)
+            rows.append(
+                [
+                    f'<th scope="row">{_e(titles.get(order, order))}</th>',
+                    _td(_e(receipt.get("iss")), "Nơi gửi"),
+                    _td(_e(device), "Thiết bị"),
+                    _td(" → ".join(states), "Trình tự"),
+                    _td("<br>".join(firsts), "Mẫu âm đầu"),
+                    _td(_e(told.get("reason")), "Lý do"),
+                ]
+            )
+    return _table("Báo nhận", ["Lệnh", "Nơi gửi", "Thiết bị", "Trình tự", "Mẫu âm đầu", "Lý do"], rows)
+
+
+def _pairs(value: object) -> list[tuple[str, Any]]:
+    return list(value.items()) if isinstance(value, dict) else []
 
 
 def _events(run: Run) -> str:

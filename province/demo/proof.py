@@ -161,7 +161,8 @@ class _Proof:
                             f"{_who(entry)}: start error {error:+.2f} ms, the log says {entry.start_error_ms:+.2f} ms"
                         )
             last = stretch.pieces[-1] if stretch.pieces else None
-            if last and not last.cut and not stretch.missing and last.content == entry.content[-1]:
+            ends = not stretch.live or (last is not None and stretch.live[-1].at < last.at)
+            if last and ends and not last.cut and not stretch.missing and last.content == entry.content[-1]:
                 off = (last.at + last.length - stretch.end) / self.rate
                 if abs(off) > END_S:
                     faults.append(f"{_who(entry)}: ends {off * 1e3:+.0f} ms from its logged end")
@@ -263,8 +264,10 @@ class _Proof:
             seconds += len(sound) / self.rate
             if loud and sum(loud) < 0.8 * len(loud):
                 faults.append(f"{_who(live.entry)}: only {sum(loud)} of {len(loud)} half seconds sound")
-            named = self.references.live.get(live.content.partition(":")[2])
+            named = self.references.live.get(live.source)
             known = [named] if named is not None else list(self.references.live.values())
+            if live.entry.reason == "fallback":
+                known += self.references.all().values()
             span = 2 * self.rate
             middle = sound[max(0, len(sound) // 2 - span // 2) :][:span]
             if known and len(middle) > self.rate // 2 and middle.any():

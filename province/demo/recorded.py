@@ -78,6 +78,8 @@ class Expected(Struct, frozen=True, kw_only=True):
     triggers: dict[str, float] = {}
     """When an emergency's order was handed over or its button pressed; else its `received` ack, else `planned`."""
     takeover_limit_ms: float = 100.0
+    live: dict[str, str] = {}
+    """Bulletins with live sound, which the log cannot list by hash: name of its reference in `sent/live/`, or ""."""
     heard: list[str] = []
     """Bulletins that must have sounded."""
     resume: dict[str, str] = {}

@@ -17,6 +17,8 @@ FOUND = 0.9
 """Similarity from which a sound is the reference; other speech of the same voice stays below 0.4."""
 GUARD_S = 0.06
 """Left out of a comparison beside a cut, where the sound is being faded."""
+NEAR_S = 0.25
+"""How far from its place a sound is looked for first."""
 END_S = 0.05
 """Logged end against the recording, and a continuation against the place of the cut."""
 JOIN_SAMPLES = 4
@@ -43,10 +45,10 @@ class Piece(Struct, frozen=True, kw_only=True):
 
 
 class Live(Struct, frozen=True, kw_only=True):
-    """A stretch of live sound."""
+    """A stretch of live sound, which the log does not list. `source`: name of its reference, "" when not given."""
 
     entry: LogEntry
-    content: str
+    source: str
     at: int
     length: int
 
@@ -65,7 +67,7 @@ class Stretch(Struct, frozen=True, kw_only=True):
     def first(self) -> int | None:
         """The first sample really found, None when it cannot be told (live, or not found)."""
         head = self.pieces[0] if self.pieces else None
-        if head is None or not self.entry.content or head.content != self.entry.content[0]:
+        if head is None or head.content != self.entry.content[0] or (self.live and self.live[0].at < head.at):
             return None
         return self.begin if head.bridged else head.at
 
@@ -153,19 +155,17 @@ class _Tracer:
     def _find(self, entry: LogEntry, before: Stretch | None) -> Stretch:
         begin, end = self.run.sample(entry.started or ""), self.run.sample(entry.ended or "")
         stretch = Stretch(entry=entry, begin=begin, end=end, pieces=[], live=[], missing=[])
-        cursor, streaming = begin, None
-        for index, content in enumerate(entry.content or ["live"]):
+        source = self.run.expected.live.get(entry.bulletin, None if entry.content else "")
+        cursor = begin
+        for index, content in enumerate(entry.content):
             reference = self.references.get(content)
             if reference is None:
-                if is_hash(content):
-                    stretch.missing.append(content)
-                else:
-                    streaming = (content, cursor)
+                stretch.missing.append(content)
                 continue
             if end - cursor < self.guard:
                 continue  # it was only begun: too short to be told
             wanted = _Wanted(entry, content, reference, end)
-            piece = self._near(wanted, cursor, 0.25) if streaming is None else None
+            piece = self._near(wanted, cursor, NEAR_S)
             if piece is None and index == 0:
                 piece = self._continued(wanted, cursor, before)
             if piece is None:
@@ -174,14 +174,14 @@ class _Tracer:
                 stretch.missing.append(content)
                 continue
             gap = piece.at - cursor
-            if streaming is not None:
-                stretch.live.append(Live(entry=entry, content=streaming[0], at=streaming[1], length=gap))
-                gap, streaming = 0, None
+            if source is not None and gap > NEAR_S * self.rate:
+                stretch.live.append(Live(entry=entry, source=source, at=cursor, length=gap))
+                gap = 0
             bridged = gap > JOIN_SAMPLES and self._is_bridge(self.channels[entry.zone][cursor : piece.at], entry)
             stretch.pieces.append(msgspec.structs.replace(piece, gap=gap, bridged=bridged))
             cursor = piece.at + piece.length
-        if streaming is not None:
-            stretch.live.append(Live(entry=entry, content=streaming[0], at=streaming[1], length=end - streaming[1]))
+        if source is not None and end - cursor > NEAR_S * self.rate:
+            stretch.live.append(Live(entry=entry, source=source, at=cursor, length=end - cursor))
         return stretch
 
     def _near(self, wanted: _Wanted, around: int, search_s: float, position: int = 0) -> Piece | None:
@@ -262,5 +262,5 @@ class _Tracer:
 
 
 def is_hash(content: str) -> bool:
-    """Whether a listed content is a SHA-256; anything else is a live source's name."""
+    """Whether a listed content is a SHA-256."""
     return len(content) == 64 and all(c in "0123456789abcdef" for c in content)

@@ -151,12 +151,11 @@ class Synthetic:
             start_error_ms=(begin - planned) * 1e3,
             level_dbfs=level_dbfs(whole),
             reason=None if stop_s is None else "outranked",
-            content=[
-                _heard(part) for part, sounded in zip(parts, self._sounded(parts, skip_s, live), strict=True) if sounded
-            ],
+            content=[part for part, sounded in zip(parts, self._sounded(parts, skip_s, live), strict=True) if sounded],
         )
         if stop_s is not None:
             entry.content[:] = self._begun(parts, stop_s - at_s)
+        entry.content[:] = [part for part in entry.content if not part.startswith("live:")]
         self.log.append(entry)
 
     def _sounded(self, parts: list[str], skip_s: float, live: dict[str, Sound] | None) -> list[bool]:
@@ -205,7 +204,14 @@ class Synthetic:
         self._json("playlog.json", {"entries": truth if log is None else log})
         events = [{"device": "xa-mau", "at": stamp(T0), "body": event} for event in reported + self.events]
         acks = [{"device": "xa-mau", "at": stamp(T0), "body": ack} for ack in self.acks]
-        self._json("province.json", {"events": events, "acks": acks, "receipts": []})
+        receipts: dict[str, dict[str, Any]] = {}
+        for ack in self.acks:
+            receipt = receipts.setdefault(ack["jti"], {"iss": ack["iss"], "jti": ack["jti"], "id": ack["id"]})
+            device = receipt.setdefault("devices", {}).setdefault("xa-mau", {"times": {}, "zones": {}})
+            device.update(state=ack["state"], seq=ack["seq"])
+            device["times"][ack["state"]] = ack["at"]
+            device["zones"] |= ack["zones"]
+        self._json("province.json", {"events": events, "acks": acks, "receipts": list(receipts.values())})
         self._json("expect.json", self.expect)
         lines = (json.dumps(happening, ensure_ascii=False) for happening in self.happenings)
         (self.out / "events.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
@@ -213,10 +219,6 @@ class Synthetic:
 
     def _json(self, name: str, value: object) -> None:
         (self.out / name).write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
-
-
-def _heard(part: str) -> str:
-    return part
 
 
 def small_day(out: Path) -> Synthetic:
@@ -242,6 +244,7 @@ def small_day(out: Path) -> Synthetic:
     run.expect = {
         "due": {"tin": T0 + 1.0, "tiep-am": T0 + 10.0},
         "triggers": {"nut": T0 + 3.48},
+        "live": {"tiep-am": "vov"},
         "heard": ["tin", "nut", "tiep-am", "bao"],
         "resume": {"tin": "continue"},
         "silent": [(T0 + 18.5, T0 + 20.0)],
@@ -280,8 +283,10 @@ def demonstration(out: Path) -> Synthetic:
             "tin-tinh", 40.5, [bell, bulletin], skip_s=13.72, zone=zone, title="Bản tin tỉnh: lịch tưới vụ Đông Xuân"
         )
         run.play("bao", 58.03, [alarm, storm], zone=zone, class_="emergency", title="Bão số 5: bà con vào nơi trú ẩn")
+    run.expect["live"] = {"tiep-am": "vov"}
     run.acked("j1", "tin-tinh", ["received", "offered", "accepted", "running", "done"], 16.0)
     run.acked("j2", "bao", ["received", "running", "done"], 58.0)
+    run.acks[-2]["zones"] = {z: {"state": "running", "first_sample_at": stamp(T0 + 58.03)} for z in run.zones}
     for relay, on_off in {
         "nguon": [(7.0, 16.9), (17.3, 50.5), (57.9, 70.2)],
         "loa": [(7.5, 16.4), (17.8, 50.2), (58, 70)],

@@ -275,6 +275,24 @@ def test_a_sound_after_a_relay_is_found_wherever_the_relay_ended(run: Synthetic)
     assert failed(check_run(run.save())) == {}
 
 
+def test_an_entry_that_lists_nothing_is_live(run: Synthetic) -> None:
+    run.expect["live"] = {}
+    change(run, 3, content=[], started=stamp_of(seconds(11.0)), planned=stamp_of(seconds(11.0)))
+    change(run, 3, level_dbfs=level_dbfs(run.tape[seconds(11.0) : seconds(14.0), 0]))
+    run.expect["due"]["tiep-am"] += 1.0
+    run.tape[seconds(10.0) : seconds(11.0)] = 0
+    assert failed(check_run(run.save())) == {}
+
+
+def test_a_fallback_counts_as_the_relay_s_sound(run: Synthetic) -> None:
+    news = run.sounds[run.log[0].content[1]][: seconds(3.0)]
+    run.tape[seconds(11.0) : seconds(14.0), 0] = news * np.clip((seconds(3.0) - np.arange(seconds(3.0))) / 480, 0, 1)
+    change(run, 3, level_dbfs=level_dbfs(run.tape[seconds(10.0) : seconds(14.0), 0]))
+    assert list(failed(check_run(run.save()))) == ["relay"]
+    change(run, 3, reason="fallback")
+    assert failed(check_run(run.save())) == {}
+
+
 def test_a_gain_that_is_stated_is_no_fault(run: Synthetic) -> None:
     run.expect["gain_db"] = {"loa": -6.0}
     run.expect["volume_db"] = {}
