@@ -80,7 +80,7 @@ class Policy:
     def __init__(self, allowed_hosts: list[str], own: str | None = None) -> None:
         self._hosts = {_listed(host) for host in allowed_hosts}
         self._names = {host for host, _ in self._hosts}
-        self._own = None if own is None else urlsplit(own).hostname
+        self._own = None if own is None else _plain_host(urlsplit(own).hostname or "")
 
     def check_url(self, url: str) -> None:
         """Raise FetchError unless the URL's scheme and host are allowed."""
@@ -90,13 +90,18 @@ class Policy:
             secret = parts.username is not None or parts.password is not None
         except ValueError as error:
             raise FetchError("host", f"{url!r} is no web address: {error}", final=True) from error
-        if self._own is not None and host == _plain_host(self._own) and parts.scheme in {"http", "https"}:
+        if self._is_own(host) and parts.scheme in {"http", "https"}:
             return
         if parts.scheme != "https":
             raise FetchError("host", f"{url} is not https", final=True)
         if secret:
             raise FetchError("host", f"{host}: an address with a password in it is refused", final=True)
-        if (host, port) not in self._hosts:
+        self.check_host(host, port)
+
+    def check_host(self, host: str, port: int) -> None:
+        """Raise FetchError unless the host is listed with this port, or is the source's own."""
+        host = _plain_host(host)
+        if (host, port) not in self._hosts and not self._is_own(host):
             name = host if port == 443 else f"{host}:{port}"
             raise FetchError("host", f"the host {name} is not listed in content.allowed_hosts", final=True)
 
@@ -107,7 +112,10 @@ class Policy:
             return True
         if str(ip) in self._names or address in self._names or (ip.is_loopback and "localhost" in self._names):
             return True
-        return self._own is not None and _plain_host(host) == _plain_host(self._own)
+        return self._is_own(_plain_host(host))
+
+    def _is_own(self, host: str) -> bool:
+        return self._own is not None and host == self._own
 
 
 def _plain_host(host: str) -> str:
@@ -141,7 +149,11 @@ def _unwrapped(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 def _connect(policy: Policy, host: str, port: int, timeout: float | None) -> socket.socket:
-    """Resolve, check, and connect to the checked address itself: no second look-up can change it."""
+    """Resolve, check, and connect to the checked address itself: no second look-up can change it.
+
+    The host is checked again, as the HTTP library understood the URL.
+    """
+    policy.check_host(host, port)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
