@@ -193,7 +193,7 @@ class Intake:
         """
         order = verdict.order
         writes: list[Write] = []
-        if order.authentic and (isinstance(verdict, Admitted) or verdict.consumes):
+        if verdict.consumes if isinstance(verdict, Rejected) else order.authentic:
             seen = PutOrder(
                 iss=order.iss,
                 jti=order.jti,

@@ -90,6 +90,11 @@ class ReplayMemory:
         if ctr in counter.used:
             raise Refusal(Reason.REPLAYED, f"ctr {ctr} was used before")
 
+    def highest(self, kid: str) -> int:
+        """The highest counter this key has used here; 0 when it has used none."""
+        counter = self._counters.get(kid)
+        return 0 if counter is None else counter.highest
+
     def check_floor(self, iat: float) -> None:
         """Refuse (`replayed`) what was issued before this memory began."""
         if iat < self.floor:

@@ -118,10 +118,7 @@ class TrustedTime:
 
     def _consider(self, mono_ns: int, os_wall: float) -> list[Alarm]:
         ahead = os_wall - self._floor_of(mono_ns)
-        chip = _along(self._woke, mono_ns) if self._woke is not None else None
-        chip_agrees = (
-            chip is not None and chip - self._floor_of(mono_ns) > NEAR_S and abs(chip - os_wall) <= RTC_AGREE_S
-        )
+        chip_agrees = self._woke is not None and abs(_along(self._woke, mono_ns) - os_wall) <= RTC_AGREE_S
         if ahead >= 0 and (ahead <= NEAR_S or chip_agrees):
             self._set(mono_ns, os_wall)
             return []

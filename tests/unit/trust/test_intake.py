@@ -678,6 +678,10 @@ AUTHORITIES: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: stranger(state("silence", ON)),
         "refused unknown-authority",
     ),
+    "another op badly signed on this topic": (
+        lambda: sign(state("silence", ON))[:-86] + b"A" * 86,
+        "refused bad-signature",
+    ),
     "malformed claims of a stranger": (lambda: stranger(chain(sub="x")), "refused unknown-authority"),
     "malformed claims of a known signer": (lambda: sign(chain(sub="x")), "refused malformed"),
     "no JWS": (lambda: b"x", "refused malformed"),
@@ -696,6 +700,12 @@ def test_a_strangers_envelope_takes_nobodys_jti() -> None:
         assert isinstance(verdict, Admitted | Rejected)
         assert not any(isinstance(w, PutOrder) for w in door.consume(verdict, b"ack"))
     assert word(door.check(ORDER, sign(claims(jti="j-1")), False, at())) == "admitted"
+
+
+def test_a_strangers_envelope_is_not_answered_for_somebody_elses_jti() -> None:
+    door = intake()
+    admit(door, ORDER, sign(claims(jti="j-1")))
+    assert word(door.check(TOPIC, stranger(chain(jti="j-1")), True, at())) == "admitted"
 
 
 def test_authorities_come_again_at_each_connection_and_are_ignored() -> None:

@@ -142,6 +142,13 @@ def test_a_crystal_off_by_50_ppm_is_followed_for_days() -> None:
         assert time.now(ns(minute * 60)).wall == pytest.approx(wall)
 
 
+def test_a_clock_that_creeps_back_is_not_followed_below_the_floor() -> None:
+    time, alarms = trusted(), []
+    for minute in range(1, 1441):
+        alarms += time.observe(ns(minute * 60), FLOOR + 100 + minute * 60 * (1 - 400e-6), synchronised=True)
+    assert whats(alarms) == ["clock-jump"]
+
+
 @pytest.mark.parametrize("ppm", [-50, 50])
 def test_a_month_without_ntp_does_not_make_its_return_a_jump(ppm: int) -> None:
     time = trusted()
