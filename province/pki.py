@@ -77,13 +77,13 @@ class Pki:
     def server(
         self,
         name: str,
-        hosts: Sequence[str] = (),
+        hosts: Sequence[str] = LOCAL_NAMES,
         *,
         starts: datetime | None = None,
         ends: datetime | None = None,
     ) -> Identity:
-        """Issue a server certificate for localhost, 127.0.0.1 and `hosts` (DNS names or IP addresses)."""
-        return self._issue(name, ExtendedKeyUsageOID.SERVER_AUTH, (*LOCAL_NAMES, *hosts), starts, ends)
+        """Issue a server certificate for exactly `hosts` (DNS names or IP addresses)."""
+        return self._issue(name, ExtendedKeyUsageOID.SERVER_AUTH, hosts, starts, ends)
 
     def _issue(
         self,
@@ -124,13 +124,13 @@ class Pki:
 
 
 def make(folder: Path, devices: Iterable[str] = (), hosts: Sequence[str] = ()) -> Pki:
-    """A complete authority: broker and content server (also for `hosts`), watcher, publisher, and the devices.
+    """A complete authority: servers (localhost, 127.0.0.1 and `hosts`), watcher, publisher and the devices.
 
     ValueError for a device id that is one of the names with a meaning of their own.
     """
     pki = Pki.create(folder)
     for server in SERVERS:
-        pki.server(server, hosts)
+        pki.server(server, (*LOCAL_NAMES, *hosts))
     for client in CLIENTS:
         pki.client(client)
     for device in devices:

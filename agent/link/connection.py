@@ -434,7 +434,7 @@ class Connection:
     def _broken(self) -> str:
         where = f"{self._s.host}:{self._s.port}"
         error = self._errors.last
-        if not self.up and not isinstance(error, ssl.SSLError):
+        if not self.up and isinstance(error, ConnectionError | ssl.SSLEOFError | ssl.SSLZeroReturnError | None):
             return f"{where} cut the connection before it answered (does it accept our certificate?)"
         if error is not None:
             return explain(error, self._s.host, self._s.port)

@@ -22,6 +22,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from agent.link.client import MqttLink
 from agent.link.settings import Settings
@@ -31,7 +32,7 @@ from province.pki import Identity, Pki
 PATIENCE_S = 15.0
 
 
-def until(what: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
+def until(what: Callable[..., Any], patience_s: float = PATIENCE_S) -> Any:
     """The first truthy answer of `what`; the test fails when there is none in time."""
     deadline = time.monotonic() + patience_s
     while True:
@@ -57,15 +58,16 @@ class Collector:
 
     def __init__(self) -> None:
         self.events: list[Struct] = []
-        self.urgent: list[Struct] = []
+        self.urgent: list[bytes] = []
         self.link: MqttLink | None = None
 
     def __call__(self, event: Struct, *, urgent: bool = False) -> None:
         self.events.append(event)
-        if urgent:
-            self.urgent.append(event)
-        if self.link is not None and isinstance(event, OrderArrived):
-            self.link.acknowledge(event.token)
+        if isinstance(event, OrderArrived):
+            if urgent:
+                self.urgent.append(event.payload)
+            if self.link is not None:
+                self.link.acknowledge(event.token)
 
     def of(self, kind: type[Struct]) -> list[Any]:
         return [e for e in self.events if isinstance(e, kind)]
@@ -148,6 +150,7 @@ class Message(Struct):
     topic: str
     payload: bytes
     retain: bool
+    expiry_s: int | None = None
 
 
 class Peer:
@@ -167,18 +170,20 @@ class Peer:
         self.client.tls_set_context(context)
         self.client.reconnect_delay_set(1, 1)
         self.client.max_inflight_messages = 1000
-        self.client.on_message = lambda _c, _u, m: self.received.append(Message(m.topic, bytes(m.payload), m.retain))
+        self.client.on_message = lambda _c, _u, m: self.received.append(
+            Message(m.topic, bytes(m.payload), m.retain, getattr(m.properties, "MessageExpiryInterval", None))
+        )
         self.client.on_publish = lambda _c, _u, mid, reason, _p: self._acks.put((mid, reason))
         self.client.on_subscribe = lambda *_: self._subscribed.set()
 
         def connected(client: mqtt.Client, _u: object, _f: object, reason: ReasonCode, _p: object) -> None:
             assert not reason.is_failure, reason
             if subscribe:
-                client.subscribe([(s, mqtt.SubscribeOptions(qos=1)) for s in subscribe])
+                client.subscribe([(s, SubscribeOptions(qos=1)) for s in subscribe])
             self._up.set()
 
         self.client.on_connect = connected
-        properties = Properties(PacketTypes.CONNECT)
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = session_s
         self.client.connect("127.0.0.1", port, clean_start=not session_s, properties=properties)
         self.client.loop_start()
@@ -210,7 +215,7 @@ class Peer:
         return [m.payload for m in self.received if m.topic == topic]
 
     def _publish(self, topic: str, payload: bytes, *, retain: bool = False, expiry_s: int | None = None) -> int:
-        properties = Properties(PacketTypes.PUBLISH)
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         if expiry_s is not None:
             properties.MessageExpiryInterval = expiry_s
         return self.client.publish(topic, payload, qos=1, retain=retain, properties=properties).mid
@@ -243,11 +248,10 @@ class Network:
 
     def cut(self) -> None:
         """Close all connections at both ends."""
-        for pair in self._pairs:
-            for end in pair:
-                with suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
-        self._pairs.clear()
+        pairs, self._pairs = self._pairs, []
+        for end in (end for pair in pairs for end in pair):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
 
     def _accept(self) -> None:
         while not self._closed:
@@ -283,8 +287,11 @@ def mosquitto_sub(pki: Pki, port: int, name: str, *arguments: str) -> list[str]:
     """What Mosquitto's own client sees, as lines."""
     identity = pki.identity(name)
     done = subprocess.run(
-        ["mosquitto_sub", "-V", "5", "-h", "localhost", "-p", str(port), "--cafile", str(pki.ca)]
-        + ["--cert", str(identity.cert), "--key", str(identity.key), "-q", "1", *arguments],
+        [
+            *("mosquitto_sub", "-V", "5", "-q", "1", "-h", "localhost", "-p", str(port)),
+            *("--cafile", str(pki.ca), "--cert", str(identity.cert), "--key", str(identity.key)),
+            *arguments,
+        ],
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
