@@ -80,9 +80,8 @@ REASONS: dict[str, Text] = {
     Reason.VERSION_CONFLICT: Text("another text with the same version is in force"),
     Reason.STORAGE: Text("the memory of the station does not work or is full"),
     Reason.RATE_LIMITED: Text("too many at once; try again later"),
+    "not-offered": Text("no bulletin with this id waits for a decision; see “tram inbox”"),
     "not-found": Text("there is no such bulletin; see “tram inbox” or “tram today”"),
-    "unknown-command": Text("the running station does not know this command; is it of another version?"),
-    "no-key": Text("the station has no key of its own: see trust.station_key in its configuration"),
 }
 """Why something was refused, for people: the contract's reasons and those of the station's own commands."""
 
@@ -101,6 +100,9 @@ WORDS: dict[str, Text] = {
     "playing": Text("on air"),
     "suspended": Text("interrupted"),
     "interrupted": Text("interrupted"),
+    "paused": Text("interrupted"),
+    "opened": Text("preparing"),
+    "ended": Text("done"),
     "done": Text("done"),
     "completed": Text("completed"),
     "skipped": Text("skipped"),
