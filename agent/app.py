@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -26,28 +26,31 @@ from agent import machine
 from agent.core import commands as do
 from agent.core import recurrence
 from agent.core.catalogue import Catalogue
-from agent.core.intake import Intake
+from agent.core.intake import AUTHORITIES_KEY, Intake
 from agent.core.ledger import Ledger
 from agent.core.outbox import Outbox
 from agent.core.report import Reporter
-from agent.core.station import Station
+from agent.core.station import REMOTE_KEYS, Station
 from agent.link import topics
 from agent.link.birth import BirthFile
-from agent.link.client import MqttLink, Settings
+from agent.link.client import MqttLink
+from agent.link.settings import Settings
 from agent.model import events as ev
 from agent.model import voice as vo
 from agent.model.config import Station as Config
 from agent.model.loader import load
-from agent.model.records import PutValue
+from agent.model.records import PutOut, PutValue, Snapshot
 from agent.model.time import Instant
 from agent.panel.desk import Desk
 from agent.screen.client import Screens
 from agent.sound import chimes, messages
-from agent.sound.feeds import Feeds
-from agent.sound.speech import Speech
-from agent.store.database import Database
-from agent.store.library import Library
-from agent.trust import bootstrap
+from agent.sound.feeds import DecoderFeeds
+from agent.sound.speech import OfflineSpeech
+from agent.store.database import SqliteStore
+from agent.store.library import ContentLibrary
+from agent.trust.authorities import Trusted
+from agent.trust.refusal import Refusal
+from agent.trust.replay import ReplayMemory
 from agent.trust.signer import Signer
 from agent.trust.time import TrustedTime
 from agent.voice.keeper import VoiceKeeper
@@ -92,21 +95,22 @@ class App:
             folder.mkdir(parents=True, exist_ok=True)
         self.inbox = Inbox()
         self.stopping = threading.Event()
-        self.store = Database(data / "tram.db", self.inbox)
+        self.store = SqliteStore(data / "tram.db", self.inbox)
         snapshot = self.store.load()
-        roots = bootstrap.Boot.read(config, snapshot)
+        trusted, earliest = believed(config, snapshot, self.inbox)
         self.clock = (
             KernelClock() if config.hardware.clock == "kernel" else VirtualClock(f"{config.hardware.control}.clock")
         )
-        persisted = float(snapshot.values.get(FLOOR, b"0"))
-        self.time = TrustedTime(max(machine.image_time(), roots.earliest), persisted)
+        earliest = max(machine.image_time(), earliest)
+        self.time = TrustedTime(earliest, _floor(snapshot))
         self._watch_clock(first=True)
         now = self.now()
-        self.library = Library(config, self.inbox)
-        self.speech = Speech(data / "speech", self.inbox)
-        self.feeds = Feeds(self.inbox, config)
-        catalogue = Catalogue(config, chimes.sounds(), self._media_path, self.speech.speaks)
-        intake = Intake(config, roots.trusted, roots.replay(snapshot, machine.image_time()), recurrence.check)
+        self.library = ContentLibrary(data, config.content, self.inbox)
+        self.speech = OfflineSpeech(self.inbox, data / "speech")
+        self.feeds = DecoderFeeds(self.inbox, fetcher=_fetcher(config), plugins=run / "vlc")
+        catalogue = Catalogue(config, _chimes(), self._media_path, self.speech.speaks)
+        replay = ReplayMemory.load(snapshot, earliest)
+        intake = Intake(config, trusted, replay, recurrence.check, REMOTE_KEYS.__contains__)
         tz = ZoneInfo(config.timezone)
         self.owner = Station(
             config,
@@ -137,18 +141,20 @@ class App:
             do.Want: lambda c: self.library.want(c.needs),
             do.Expand: self.expander.ask,
             do.Persist: lambda c: self.store.submit(c.batch, c.writes),
-            do.Acknowledge: lambda c: self.link and self.link.acknowledge(c.token),
-            do.OfferRows: lambda c: self.link and self.link.offer(c.rows),
-            do.PublishState: lambda c: self.link and self.link.publish_state(msgspec.json.encode(c.body)),
-            do.PublishStatus: lambda c: self.link and self.link.publish_status(msgspec.json.encode(c.body)),
-            do.PublishBeat: lambda c: self.link and self.link.publish_beat(msgspec.json.encode(c.body)),
+            do.Acknowledge: lambda c: self.link.acknowledge(c.token),
+            do.OfferRows: lambda c: self.link.offer(c.rows),
+            do.PublishState: lambda c: self.link.publish_state(msgspec.json.encode(c.body)),
+            do.PublishStatus: lambda c: self.link.publish_status(msgspec.json.encode(c.body)),
+            do.PublishBeat: lambda c: self.link.publish_beat(msgspec.json.encode(c.body)),
             do.SignedTime: lambda c: self._time_alarms(self.time.signed(c.iat, self.now().mono_ns)),
             do.Reply: lambda c: self.desk.reply(c.token, c.body),
         }
         self._next_clock = self._next_floor = self._next_keeping = now.mono_ns / 1e9
         self._was_trusted = now.trusted
-        if snapshot.empty and self.store.detail:
-            self.inbox(ev.Alarm("store-damaged", self.store.detail))
+        if snapshot.detail:
+            self.inbox(ev.Alarm("store-damaged", snapshot.detail))
+        if snapshot.empty:
+            self.store.submit(0, [replay.floor_write()])
 
     def run(self) -> int:
         """Start every part in order, decide until told to stop, stop them in reverse."""
@@ -156,15 +162,13 @@ class App:
             ("voice", self.voice.start, self.voice.stop),
             ("desk", self.desk.start, self.desk.stop),
             ("library", self.library.start, self.library.stop),
-            ("feeds", lambda: None, self.feeds.stop),
-            ("speech", lambda: None, self.speech.stop),
+            ("feeds", self._prepare_feeds, self.feeds.stop),
             ("screens", self.screens.start, self.screens.stop),
             ("expander", self.expander.start, self.expander.stop),
+            ("link", self.link.start, self.link.stop),
         ]
-        if self.link is not None:
-            parts.append(("link", self.link.start, self.link.stop))
         with contextlib.ExitStack() as stack:
-            stack.callback(self.store.stop)
+            stack.callback(self.store.close)
             for name, start, stop in parts:
                 start()
                 stack.callback(_quietly, name, stop)
@@ -218,7 +222,7 @@ class App:
             self._persist_floor()
         if t >= self._next_keeping:
             self._next_keeping = t + HOUSEKEEPING_EVERY_S
-            self.store.prune(self.now().wall)
+            self.store.prune(0, self.now().surely)
 
     def _watch_clock(self, *, first: bool = False) -> None:
         reading = self.clock.read()
@@ -226,8 +230,7 @@ class App:
         trusted = self.time.trusted
         if not first and trusted != self._was_trusted:
             self._was_trusted = trusted
-            if self.link is not None:
-                self.link.set_clock_trusted(trusted)
+            self.link.set_clock_trusted(trusted)
             self.inbox(ev.Tick())
 
     def _time_alarms(self, alarms: list[Any]) -> None:
@@ -253,6 +256,9 @@ class App:
             os.close(self._pipes.pop(key))
         self.feeds.close(command.play)
 
+    def _prepare_feeds(self) -> None:
+        threading.Thread(target=self.feeds.prepare, name="feeds-prepare", daemon=True).start()
+
     def _pin(self, command: do.PinMessage) -> None:
         target = messages.pin(Path(self.config.data_dir), command.message, Path(command.path))
         self.voice.send(vo.Load(name=f"message:{command.message}", path=str(target)))
@@ -263,9 +269,9 @@ class App:
 
     # parts
 
-    def _make_link(self, config: Config, data: Path, now: Instant) -> MqttLink | None:
+    def _make_link(self, config: Config, data: Path, now: Instant) -> MqttLink | Alone:
         if config.mqtt is None:
-            return None
+            return Alone()
         return MqttLink(Settings.of(config), self.inbox, BirthFile(data / "birth"), clock_trusted=now.trusted)
 
     def _signing(self, config: Config) -> Callable[[str, dict[str, Any], Instant], tuple[str, bytes]] | None:
@@ -284,6 +290,30 @@ class App:
             return topic, raw.encode()
 
         return sign
+
+
+class Alone:
+    """The link of a station without a source system: what is meant for the province waits in the outbox."""
+
+    def start(self) -> None:
+        """Nothing to connect to."""
+
+    def stop(self) -> None:
+        """Nothing to end."""
+
+    def acknowledge(self, token: int) -> None:
+        """No order ever came."""
+
+    def offer(self, rows: Sequence[PutOut]) -> None:
+        """They wait."""
+
+    def publish_state(self, body: bytes) -> None:
+        """Nobody listens."""
+
+    publish_status = publish_beat = publish_state
+
+    def set_clock_trusted(self, trusted: bool) -> None:
+        """No certificate to check."""
 
 
 class Expander:
@@ -317,6 +347,55 @@ class Expander:
             self._inbox(ev.Expanded(command.issuer, command.generation, starts, command.before))
 
 
+def believed(config: Config, snapshot: Snapshot, inbox: Inbox) -> tuple[Trusted, float]:
+    """The authorities in force at boot, and a time that has passed for certain by the papers this station holds.
+
+    AuthoritiesError or OSError when the local trust files cannot be used: without them nothing may be believed.
+    """
+    roots = Path(config.trust.root_keys).read_bytes()
+    trusted = Trusted.first(roots, Path(config.trust.authorities).read_bytes())
+    stored = snapshot.values.get(AUTHORITIES_KEY)
+    if stored is not None:
+        try:
+            trusted = trusted.resume(stored)
+        except Refusal as refusal:
+            inbox(ev.Alarm("store-damaged", f"stored authorities: {refusal.detail}"))
+    earliest = trusted.iat
+    if config.mqtt is not None:
+        with contextlib.suppress(OSError, ValueError):
+            from cryptography import x509
+
+            certificate = x509.load_pem_x509_certificate(Path(config.mqtt.cert).read_bytes())
+            earliest = max(earliest, certificate.not_valid_before_utc.timestamp())
+    return trusted, earliest
+
+
+def _floor(snapshot: Snapshot) -> float:
+    try:
+        return float(snapshot.values.get(FLOOR, b"0"))
+    except ValueError:
+        return 0.0
+
+
+def _chimes() -> dict[str, ev.Sound]:
+    found: dict[str, ev.Sound] = {}
+    for name in chimes.names():
+        sound = messages.describe(chimes.path(name), f"chime:{name}")
+        if sound is not None:
+            found[name] = sound
+    return found
+
+
+def _fetcher(config: Config) -> list[str]:
+    """The command that reads a live stream; what the configuration names as a source counts as the station's own."""
+    command = [sys.executable, "-m", "agent.store.fetcher"]
+    for host in config.content.allowed_hosts:
+        command += ["--allow", host]
+    if config.content.ca is not None:
+        command += ["--ca", config.content.ca]
+    return [*command, "--own", "--stream"]
+
+
 def _quietly(name: str, stop: Callable[[], object]) -> None:
     try:
         stop()
@@ -329,6 +408,11 @@ def main(config_path: str) -> int:
     machine.log_to_stderr()
     sys.setswitchinterval(0.001)  # an emergency must not wait 5 ms for JSON in another thread
     app = App(config_path)
+
+    def end(*_: object) -> None:
+        app.stopping.set()
+        app.inbox(ev.Tick(), urgent=True)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: (app.stopping.set(), app.inbox(ev.Tick(), urgent=True)))
+        signal.signal(number, end)
     return app.run()

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from agent.core.catalogue import Cue
 from agent.core.commands import Command, HandFeed, StartFeed, ToVoice
 from agent.core.programme import Position
 from agent.model.events import FeedMark
-from agent.model.voice import Close, Open
+from agent.model.voice import RATE, Close, Open
+from agent.ports import Piece
 
 
 class Segment(Struct, kw_only=True):
@@ -52,7 +53,7 @@ class Play(Struct, kw_only=True):
     started: dict[str, float] = field(default_factory=dict)
     error_ms: dict[str, float] = field(default_factory=dict)
 
-    def begin(self, out: Callable[[Command], None]) -> None:
+    def begin(self, out: Callable[[Command], None], wall: float) -> None:
         """Start decoding; nothing reaches voice before `open`."""
         self.next_cue = self.origin.piece
         if self.urgent and self.origin.samples == 0:
@@ -60,7 +61,7 @@ class Play(Struct, kw_only=True):
             if run:
                 self.segments.append(Segment(cues=run, pinned=True, done=True, handed=True))
                 self.ready = True
-        self.grow(out)
+        self.grow(out, wall)
 
     def open(self, zones: Sequence[str], at_ns: int | None, out: Callable[[Command], None], bridge: str | None) -> None:
         """Hand the play to voice: it sounds from `at_ns`, or at once."""
@@ -76,7 +77,7 @@ class Play(Struct, kw_only=True):
         )
         self._hand(out)
 
-    def grow(self, out: Callable[[Command], None]) -> None:
+    def grow(self, out: Callable[[Command], None], wall: float) -> None:
         """Start whatever segments can start now: as far as the content is there."""
         while self.next_cue < len(self.cues):
             cue = self.cues[self.next_cue]
@@ -95,12 +96,12 @@ class Play(Struct, kw_only=True):
             skip = self.origin.samples if first == self.origin.piece and cue.url is None else 0
             segment = Segment(cues=run, skip=skip, live=cue.url is not None)
             self.segments.append(segment)
-            pieces = tuple(self.cues[i].piece() for i in run)
+            pieces = tuple(self._piece(i, wall) for i in run)
             out(StartFeed(self.id, len(self.segments) - 1, pieces, skip))
         if self.opened:
             self._hand(out)
 
-    def mark(self, mark: FeedMark, out: Callable[[Command], None]) -> None:
+    def mark(self, mark: FeedMark, out: Callable[[Command], None], wall: float) -> None:
         """A decoder's progress. `mark.item` is the item's index in the programme."""
         if mark.what == "ready":
             self.ready = True
@@ -114,7 +115,7 @@ class Play(Struct, kw_only=True):
         elif mark.what == "done":
             self.segments[mark.segment].done = True
             self.ready = True
-            self.grow(out)
+            self.grow(out, wall)
 
     def position(self, sent: Sequence[int]) -> Position:
         """Where to go on, from the samples that were sent of each segment."""
@@ -140,6 +141,16 @@ class Play(Struct, kw_only=True):
                         heard.append(content)
                 begin = finish
         return heard
+
+    def _piece(self, index: int, wall: float) -> Piece:
+        """A live stream is counted from when it is opened; what comes before its turn is thrown away by voice."""
+        cue = self.cues[index]
+        piece = cue.piece()
+        if cue.url is None or piece.seconds is None:
+            return piece
+        before = sum(self.lengths.get(i, self.cues[i].samples or 0) for i in range(self.origin.piece, index)) / RATE
+        early = max(0.0, self.due + before - wall)
+        return structs.replace(piece, seconds=piece.seconds + early)
 
     def _run(self, fits: Callable[[Cue], bool]) -> list[int]:
         run: list[int] = []

@@ -70,6 +70,8 @@ LATE_S = 5.0
 """A scheduled start this late is late (`on_late` decides)."""
 AHEAD_S = 900.0
 """A scheduled occurrence becomes a programme this long before its start."""
+REMOTE_KEYS = frozenset({"normal_from_above", "priority_order"})
+"""Configuration keys that may be set from afar (`configure`)."""
 DRILL_CHIME = "drill"
 BRIDGE = "siren"
 
@@ -437,10 +439,7 @@ class Station:
         return None
 
     def _configure(self, order: orders.Configure) -> str | None:
-        remote = {"normal_from_above", "priority_order"}
-        if not set(order.set) <= remote:
-            return Reason.NOT_AUTHORISED.value
-        plain = {k: msgspec.to_builtins(getattr(self.config, k)) for k in remote} | order.set
+        plain = {k: msgspec.to_builtins(getattr(self.config, k)) for k in REMOTE_KEYS} | order.set
         try:
             checked = {
                 "normal_from_above": msgspec.convert(plain["normal_from_above"], type=Literal["offer", "auto"]),
@@ -871,7 +870,7 @@ class Station:
         )
         self._prepared[p.key, position, gain] = play
         self._urgent = self._urgent or p.overrides
-        play.begin(self._act.append)
+        play.begin(self._act.append, now.wall)
         return play
 
     def _live_left(self, p: Programme, now: Instant) -> float | None:
@@ -905,7 +904,7 @@ class Station:
             if zone is not None:
                 play.cues = self._cues(p, zone)
                 self._urgent = True
-                play.grow(self._act.append)
+                play.grow(self._act.append, self._now.wall)
 
     def _spoken(self, event: ev.SpeechReady) -> None:
         sound = ev.Sound(event.path, event.sha256, round(event.seconds * vo.RATE))
@@ -1427,7 +1426,7 @@ class Station:
             self.ledger.alarm("item-failed", f"{title}: item {event.item + 1}: {event.detail}", now.wall)
         elif event.what == "fallback":
             self.ledger.alarm("relay-fallback", f"{event.detail}", now.wall)
-        play.mark(event, self._act.append)
+        play.mark(event, self._act.append, now.wall)
 
 
 _AFTER_COMMIT = (do.Acknowledge, do.SignedTime)

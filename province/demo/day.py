@@ -74,9 +74,8 @@ class Sounds:
             ],
             make / "live.wav",
         )
-        self.live = Live(
-            encode_live(radio, make / "live.mp3"), 64, silence=encode_silence(make / "silence.mp3"), burst_s=1.0
-        )
+        self.radio = encode_live(radio, make / "live.mp3")
+        self.live = Live(self.radio, 64, silence=encode_silence(make / "silence.mp3"), burst_s=1.0)
         kinds = [("mp3", 44_100, 2), ("opus", 48_000, 1), ("m4a", 44_100, 2), ("flac", 22_050, 1)]
         self.bulletin = [
             sounds.encode(

@@ -55,7 +55,7 @@ def demo(out: Path, seconds: float | None, hold: bool, card: bool, broker_via: s
     """A commune station's day in 75 seconds, from the signing province to recorded sound and pictures."""
     via = None if broker_via is None else _link(broker_via)
     out = out.resolve()
-    if out.exists() and any(out.iterdir()) and not (out / "station.yaml").exists():
+    if out.exists() and any(out.iterdir()) and not (out / "events.jsonl").exists():
         raise click.ClickException(f"{out} holds something else; choose an empty folder with --out")
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
@@ -177,10 +177,12 @@ def _collect(stage: Any, day: Any) -> None:
     for path in _references(stage, day):
         sounds.reference(path, sent)
     sounds.reference(day.made.attack, sent / "forbidden")
+    sounds.reference(day.made.radio, sent / "live", "dai-tinh")
     day.expect["gain_db"] = {z.id: z.gain_db for z in stage.config.zones}
     day.expect["delay_ms"] = {z.id: z.delay_ms for z in stage.config.zones}
     day.expect["warm_up_s"] = {z.id: sum(s.warm_up_s for s in z.power) for z in stage.config.zones}
     day.expect["bounded"] = ["tiep-am-chieu"]
+    day.expect["live"] = {"tiep-am-chieu": "dai-tinh"}
     press = day.expect["triggers"].pop("press", None)
     if press is not None:
         button = next((e["bulletin"] for e in log.entries if e["by"].startswith("button:")), None)

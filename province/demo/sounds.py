@@ -47,7 +47,7 @@ def tune(target: Path, notes: list[float], seconds: float) -> Path:
         f"between(t,{i * seconds},{(i + 1) * seconds})*0.12*sin(2*PI*{note}*t)" for i, note in enumerate(notes)
     )
     total = str(len(notes) * seconds)
-    _run(["ffmpeg", "-y", "-v", "error", "-f", "lavfi", "-i", f"aevalsrc={inputs}:s=44100:d={total}", str(target)])
+    _run(["ffmpeg", "-y", "-v", "error", "-f", "lavfi", "-i", f"aevalsrc='{inputs}':s=44100:d={total}", str(target)])
     return target
 
 
@@ -59,10 +59,10 @@ def join(sources: list[Path], target: Path) -> Path:
     return target
 
 
-def reference(source: Path, folder: Path) -> Path:
-    """Put what a listener should hear of a file into `sent/` as `<sha256 of the file>.wav`."""
+def reference(source: Path, folder: Path, name: str | None = None) -> Path:
+    """Put what a listener should hear of a file into `sent/` as `<sha256 of the file>.wav`, or under another name."""
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{hashlib.sha256(source.read_bytes()).hexdigest()}.wav"
+    target = folder / f"{name or hashlib.sha256(source.read_bytes()).hexdigest()}.wav"
     if not target.exists():
         _run(
             [
