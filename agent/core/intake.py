@@ -87,6 +87,21 @@ class Admitted(Struct, frozen=True):
             raise TypeError("an admitted order is always decoded")
         return self.order.args
 
+    @property
+    def signed_time(self) -> float:
+        """A time that an authority or the roots have signed (epoch seconds), for `TrustedTime.signed`.
+
+        Not `order.iat` where the envelope of an `authorities` order did not verify: any stranger could then push the
+        clock floor into the future for good.
+        """
+        if self.order.authentic or self.trusted is None:
+            return self.order.iat
+        return self.trusted.iat
+
+    def rejected(self, reason: Reason, detail: str) -> Rejected:
+        """The same order as rejected by the owner for a later reason: consumed, but never a state in force."""
+        return Rejected(self.order, reason, detail, consumes=self.order.authentic)
+
 
 class Refused(Struct, frozen=True):
     """Failed before step 4 was passed: no ack, a metered `refused` event (see RefusalMeter). `detail` is for logs."""
@@ -101,7 +116,8 @@ class Rejected(Struct, frozen=True):
     """Failed at step 5 or later: acked `rejected` with `reason`.
 
     `consumes`: hand it to `Intake.consume` with its ack. Where it does not consume, the same bytes may be sent again
-    and again by anyone who can write to the topic: meter those acks.
+    and again by anyone who can write to the topic: meter those acks. Where the order is not `authentic` a stranger
+    can also vary the bytes: meter those by reason, as refused events are.
     """
 
     order: VerifiedOrder

@@ -702,6 +702,26 @@ def test_a_strangers_envelope_takes_nobodys_jti() -> None:
     assert word(door.check(ORDER, sign(claims(jti="j-1")), False, at())) == "admitted"
 
 
+def test_a_strangers_envelope_tells_no_time() -> None:
+    future = int(NOW) + 10**8
+    verdict = intake().check(TOPIC, stranger(chain(2, iat=future)), True, at(trusted=False))
+    assert isinstance(verdict, Admitted)
+    assert verdict.signed_time == world.payload(2)["iat"]
+    order = intake().check(ORDER, sign(claims()), False, at())
+    assert isinstance(order, Admitted)
+    assert order.signed_time == NOW
+
+
+def test_a_state_order_the_owner_rejects_is_answered_again_but_never_in_force() -> None:
+    door = intake()
+    order, topic = sign(state("schedule", {"entries": []})), desired("schedule")
+    verdict = door.check(topic, order, True, at())
+    assert isinstance(verdict, Admitted)
+    writes = door.consume(verdict.rejected(Reason.BAD_ARGS, "too many entries"), b"rejected")
+    assert [type(w) for w in writes] == [PutOrder]
+    assert door.check(topic, order, True, at()) == Repeated(b"rejected", "vinh-long", "s-schedule")
+
+
 def test_a_strangers_envelope_is_not_answered_for_somebody_elses_jti() -> None:
     door = intake()
     admit(door, ORDER, sign(claims(jti="j-1")))
