@@ -96,8 +96,8 @@ class ReplayMemory:
         return 0 if counter is None else counter.highest
 
     def check_floor(self, iat: float) -> None:
-        """Refuse (`replayed`) what was issued before this memory began."""
-        if iat < self.floor:
+        """Refuse (`replayed`) what was issued before this memory began, in whole seconds, as signers count."""
+        if iat < int(self.floor):
             raise Refusal(Reason.REPLAYED, "issued before this device's memory begins")
 
     def in_force(self, iss: str, scope: str, op: str) -> PutState | None:
