@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.cli.language import _, reason, word
 from agent.cli.show import safe
-from province.record import Fleet, Record, Taken
+from province.record import Alarm, Fleet, Record, Taken
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -80,7 +80,7 @@ def screen(watcher: Watcher) -> RenderableType:
     for row, bad in zip(found, quiet, strict=True):
         drawn.add_row(*(Text(safe("" if c is None else str(c))) for c in row), style="red" if bad else None)
     link = Text(_("connected") if watcher.up else _("no connection to the broker"), style="" if watcher.up else "red")
-    said = [Text(safe(f"{a.device}: {words(a.what)} {a.detail}"), style="yellow") for a in alarms]
+    said = [Text(safe(f"{a.device}: {_told(a)}"), style="yellow") for a in alarms]
     return Group(link, drawn, *said)
 
 
@@ -107,10 +107,14 @@ def words(alarm: str) -> str:
     return ALARMS.get(alarm, alarm)
 
 
+def _told(alarm: Alarm) -> str:
+    return f"{words(alarm.what)} ({alarm.detail})" if alarm.detail else words(alarm.what)
+
+
 def sentence(taken: Taken) -> Iterator[str]:
     """What there is to say of a message; nothing for beats and for what was known."""
     for alarm in taken.alarms:
-        yield f"{words(alarm.what)} {alarm.detail}".strip()
+        yield _told(alarm)
     body = taken.body
     if not taken.new or body is None:
         return

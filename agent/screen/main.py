@@ -82,8 +82,15 @@ class _Painter:
         return messages
 
     def close(self) -> int:
-        """End the child and return its wait status."""
+        """End the child and return its wait status; one that has closed its pipe is given a moment to say why."""
         os.close(self.fd)
+        patience = 50 if self.ended else 0
+        while patience:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                return status
+            time.sleep(0.01)
+            patience -= 1
         os.kill(self.pid, signal.SIGKILL)
         return os.waitpid(self.pid, 0)[1]
 

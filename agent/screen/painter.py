@@ -10,7 +10,9 @@ from agent.screen.layout import Sheet
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 MAX_PIXELS_JPEG = 24_000_000
 MAX_PIXELS = 9_000_000
-"""Largest picture decoded (a JPEG is scaled while decoding). Beyond: refused before a pixel is decoded."""
+MAX_PIXELS_TRANSPARENT = 3_700_000
+"""Largest pictures decoded, so that 80 MB are enough: a JPEG is scaled while decoding, transparency needs copies.
+Beyond: refused before a pixel is decoded."""
 _SMOOTH = 3
 """Shapes are drawn that many times larger and scaled down: Pillow does not smooth edges."""
 _TURNS = {
@@ -63,7 +65,9 @@ def fit(path: str, width: int, height: int) -> Image.Image:
     """The picture file, upright, scaled to fit into `width` × `height`, as RGB. PictureError says what is wrong."""
     try:
         with Image.open(path, formats=FORMATS) as image:
-            limit = MAX_PIXELS_JPEG if image.format == "JPEG" else MAX_PIXELS
+            transparent = image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info
+            limit = MAX_PIXELS_TRANSPARENT if transparent else MAX_PIXELS
+            limit = MAX_PIXELS_JPEG if image.format == "JPEG" else limit
             if image.width * image.height > limit:
                 raise PictureError(f"{image.width}×{image.height} pixels are too many (at most {limit})")
             turn = image.getexif().get(0x0112, 1)
@@ -72,8 +76,10 @@ def fit(path: str, width: int, height: int) -> Image.Image:
             scale = min(box[0] / image.width, box[1] / image.height)
             size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
             frame: Image.Image = image
-            if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
-                frame = image.convert("RGBA").resize(size, Image.Resampling.LANCZOS, reducing_gap=2)
+            if transparent:
+                image.load()
+                frame = image if image.mode == "RGBA" else image.convert("RGBA")
+                frame = frame.resize(size, Image.Resampling.LANCZOS, reducing_gap=2)
                 ground = Image.new("RGB", size, (0, 0, 0))
                 ground.paste(frame, mask=frame.getchannel("A"))
                 frame = ground
