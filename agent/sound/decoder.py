@@ -50,11 +50,11 @@ _MEMORY = 768 * 2**20
 _CPU_S = 3600
 
 
-class Failed(Exception):
+class ItemError(Exception):
     """This item cannot be played; the text is for people."""
 
 
-class Full(Exception):
+class ItemFullError(Exception):
     """The item has all the samples it may have."""
 
 
@@ -130,7 +130,7 @@ class Output:
         return self._limit - self.samples
 
     def write(self, pcm: bytes) -> None:
-        """Write it all, however long the reader takes. Raises Full at the item's limit; ends when nobody reads."""
+        """Write it all, however long the reader takes; ends when nobody reads. Raises ItemFullError at the limit."""
         if self._skip:
             passed = min(self._skip, len(pcm) // _SAMPLE)
             self.skipped(passed)
@@ -143,7 +143,7 @@ class Output:
         while view:
             view = view[self.some(view) :]
         if full:
-            raise Full
+            raise ItemFullError
         self.patience()
 
     def some(self, pcm: bytes | memoryview) -> int:
@@ -221,7 +221,7 @@ class Decoder:
             item = piece["item"]
             try:
                 detail = self._piece(piece)
-            except Failed as error:
+            except ItemError as error:
                 self._control.mark(item, "failed", self._out.samples, str(error))
             except Exception as error:  # noqa: BLE001 - media is hostile; whatever it does costs this item only
                 self._control.mark(item, "failed", self._out.samples, f"{type(error).__name__}: {error}")
@@ -237,28 +237,27 @@ class Decoder:
             self._out.begin(piece["item"], _DAY if seconds is None else round((seconds * 1.05 + 2) * RATE))
             try:
                 given = self._file(piece["path"])
-            except Full:
+            except ItemFullError:
                 return "cut: longer than announced"
             if not given:
-                raise Failed("there is no sound in it")
+                raise ItemError("there is no sound in it")
             return ""
         self._out.begin(piece["item"], _DAY if seconds is None else round(seconds * RATE))
         try:
             return self._relay(piece)
-        except Full:
+        except ItemFullError:
             return ""
 
     def _file(self, path: str) -> bool:
         """Play one file. Returns whether it had any sound, be it skipped."""
+        before = self._out.skip_bytes
         try:
-            file = open(path, "rb")
+            with open(path, "rb") as file:
+                for pcm in self._samples(file):
+                    self._out.write(pcm)
         except OSError as error:
-            raise Failed(error.strerror or str(error)) from None
-        with file:
-            before = self._out.skip_bytes
-            for pcm in self._samples(file):
-                self._out.write(pcm)
-            return self._out.samples > 0 or self._out.skip_bytes < before
+            raise ItemError(error.strerror or str(error)) from None
+        return self._out.samples > 0 or self._out.skip_bytes < before
 
     def _samples(self, file: BinaryIO) -> Iterator[bytes]:
         head = file.read(8192)
@@ -268,13 +267,13 @@ class Decoder:
             head = file.read(8192)
         found = sniff(head)
         if found is None:
-            raise Failed("not a sound file of a known kind (WAV, MP3, AAC, M4A, Ogg, FLAC)")
+            raise ItemError("not a sound file of a known kind (WAV, MP3, AAC, M4A, Ogg, FLAC)")
         demux, _ = found
         if demux == "wav":
             try:
                 form = wav.examine(file)
-            except wav.BadWav as error:
-                raise Failed(str(error)) from None
+            except wav.WavError as error:
+                raise ItemError(str(error)) from None
             if form.pcm:
                 return self._pcm(file, form)
         return self._media(file, demux)
@@ -299,8 +298,8 @@ class Decoder:
         if demux == "ogg":
             try:
                 trim = ogg.examine(file)
-            except ogg.UnknownCodec as error:
-                raise Failed(str(error)) from None
+            except ogg.CodecError as error:
+                raise ItemError(str(error)) from None
             source = _pumped(ogg.rewritten(file))
         else:
             if demux == "mp4":
@@ -311,7 +310,7 @@ class Decoder:
             decoding = driver.Decoding(source, demux, self._job.get("plugins"))
             rate = decoding.start()
         except driver.MediaError as error:
-            raise Failed(str(error)) from None
+            raise ItemError(str(error)) from None
         change = Mono48(self._driver("resampler"), rate, 2)
         data = _read(decoding.fd)
         for part in data if trim is None else _trimmed(data, trim, rate):
@@ -324,13 +323,13 @@ class Decoder:
         return importlib.import_module(self._job[role])
 
     def _relay(self, piece: dict[str, Any]) -> str:
-        """Live for as long as it sounds, then the fallback for what is left. Raises Full when the time is over."""
+        """Live for as long as it sounds, then the fallback for what is left; ItemFullError when the time is over."""
         why = "the stream's decoder died"
         if piece.get("url") is not None:
             why = Live(self._job, self._control, self._out, piece, self._driver).run()
         files = piece.get("fallback") or []
         if not files:
-            raise Failed(f"{why}; there is no fallback")
+            raise ItemError(f"{why}; there is no fallback")
         os.set_blocking(self._out.fd, True)
         self._control.mark(piece["item"], "fallback", self._out.samples, why)
         problem, before = "", -1
@@ -340,9 +339,9 @@ class Decoder:
                 self._out.patience()
                 try:
                     self._file(path)
-                except Failed as error:
+                except ItemError as error:
                     problem = str(error)
-        raise Failed(f"{why}; the fallback: {problem or 'there is no sound in it'}")
+        raise ItemError(f"{why}; the fallback: {problem or 'there is no sound in it'}")
 
 
 class Live:
@@ -369,7 +368,7 @@ class Live:
         self._is_live = True
 
     def run(self) -> str:
-        """Play; returns why it is over. Raises Full when the item's time is over."""
+        """Play; returns why it is over. Raises ItemFullError when the item's time is over."""
         os.set_blocking(self._out.fd, False)
         last = sounded = time.monotonic()
         credit = float(_LEAD)
@@ -441,12 +440,14 @@ class Live:
             try:
                 rate = self._decoding.start()
             except self._driver("media").MediaError:
-                return self._lost()
+                self._lost()
+                return None
             self._change = Mono48(self._driver("resampler"), rate, 2)
             return b""
         data = self._odd + os.read(self._decoding.fd, _BLOCK)
         if len(data) == len(self._odd):
-            return self._lost()
+            self._lost()
+            return None
         whole = len(data) // 4 * 4
         self._odd = data[whole:]
         pcm = self._change.convert(data[:whole])
@@ -493,7 +494,7 @@ class Live:
         done = self._out.some(bytes(self._buffer[: samples * _SAMPLE]))
         del self._buffer[:done]
         if self._out.room() <= 0:
-            raise Full
+            raise ItemFullError
         return done // _SAMPLE
 
 

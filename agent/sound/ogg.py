@@ -31,7 +31,7 @@ class Trim(NamedTuple):
     rate: int
 
 
-class UnknownCodec(Exception):
+class CodecError(Exception):
     """Not Ogg, or not a codec that is played here; the text is for people."""
 
 
@@ -104,18 +104,18 @@ def pages(file: BinaryIO) -> Iterator[Page]:
 
 
 def examine(file: BinaryIO) -> Trim:
-    """What to cut from the decoded `rewritten` of the same file. Reads all of it. Raises UnknownCodec."""
+    """What to cut from the decoded `rewritten` of the same file. Reads all of it. Raises CodecError."""
     file.seek(0)
     found = pages(file)
     first = next(found, None)
     if first is None or not first.flags & _BOS:
-        raise UnknownCodec("it does not begin with an Ogg stream")
+        raise CodecError("it does not begin with an Ogg stream")
     if first.body[:8] == b"OpusHead" and len(first.body) >= 19:
         skip, rate = int.from_bytes(first.body[10:12], "little"), 48_000
     elif first.body[:7] == b"\x01vorbis" and len(first.body) >= 30:
         skip, rate = 0, int.from_bytes(first.body[12:16], "little")
     else:
-        raise UnknownCodec("an Ogg stream that is neither Opus nor Vorbis")
+        raise CodecError("an Ogg stream that is neither Opus nor Vorbis")
     granules = [p.granule for p in found if p.serial == first.serial and p.granule not in {0, _NO_GRANULE}]
     # A recording cut out of a longer one begins at a high position: then the end says nothing about the length.
     whole = bool(granules) and granules[0] < 10 * rate and granules[-1] > skip

@@ -8,7 +8,7 @@ RATE = 48_000
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 
 
-class BadWav(Exception):
+class WavError(Exception):
     """Not a WAV file, or one that cannot be read; the text is for people."""
 
 
@@ -42,7 +42,7 @@ def examine(file: BinaryIO) -> Wav:
     file.seek(0)
     head = file.read(12)
     if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
-        raise BadWav("not a WAV file")
+        raise WavError("not a WAV file")
     at, form = 12, b""
     for _ in range(1_000):
         file.seek(at)
@@ -55,12 +55,12 @@ def examine(file: BinaryIO) -> Wav:
         elif head[:4] == b"data":
             return _described(form, at + 8, length if 0 < length < 0xFFFFFFF0 else size, size)
         at += 8 + length + (length & 1)
-    raise BadWav("a WAV file without samples")
+    raise WavError("a WAV file without samples")
 
 
 def _described(form: bytes, offset: int, length: int, size: int) -> Wav:
     if len(form) < 16:
-        raise BadWav("a WAV file without its format before the samples")
+        raise WavError("a WAV file without its format before the samples")
     tag = int.from_bytes(form[:2], "little")
     channels = int.from_bytes(form[2:4], "little")
     rate = int.from_bytes(form[4:8], "little")
@@ -69,6 +69,6 @@ def _described(form: bytes, offset: int, length: int, size: int) -> Wav:
         tag = int.from_bytes(form[24:26], "little")
     pcm = (tag == _PCM and bits in {8, 16, 24, 32}) or (tag == _FLOAT and bits == 32)
     if not 1 <= channels <= 32 or not 1_000 <= rate <= 768_000:
-        raise BadWav(f"a WAV file of {channels} channels at {rate} Hz")
+        raise WavError(f"a WAV file of {channels} channels at {rate} Hz")
     frames = min(length, size - offset) // (channels * bits // 8) if pcm else 0
     return Wav(rate, channels, bits, tag == _FLOAT, pcm, offset, frames)
