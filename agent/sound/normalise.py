@@ -22,13 +22,14 @@ _DIGITS = ("không", "một", "hai", "ba", "bốn", "năm", "sáu", "bảy", "t�
 _SCALES = ("", " ngàn", " triệu")
 _UPPER = "A-Z" + "".join(c for c in map(chr, (*range(0xC0, 0x250), *range(0x1E00, 0x1EFA))) if c.isupper())
 _LOWER = "a-z" + "".join(c for c in map(chr, (*range(0xDF, 0x250), *range(0x1E00, 0x1EFA))) if c.islower())
-_LETTERS = dict(
-    pair.split(":")
-    for pair in (
-        "A:a B:bê C:xê D:dê Đ:đê E:e F:ép G:giê H:hát I:i J:gi K:ca L:lờ M:mờ N:nờ O:o P:pê Q:quy R:rờ S:sờ T:tê"
-        " U:u V:vê W:vê-kép X:ích Y:y Z:dét"
-    ).split()
-)
+# fmt: off
+_LETTERS = {
+    "A": "a", "B": "bê", "C": "xê", "D": "dê", "Đ": "đê", "E": "e", "F": "ép",
+    "G": "giê", "H": "hát", "I": "i", "J": "gi", "K": "ca", "L": "lờ", "M": "mờ",
+    "N": "nờ", "O": "o", "P": "pê", "Q": "quy", "R": "rờ", "S": "sờ", "T": "tê",
+    "U": "u", "V": "vê", "W": "vê-kép", "X": "ích", "Y": "y", "Z": "dét",
+}
+# fmt: on
 
 
 def integer(n: int) -> str:

@@ -1,5 +1,7 @@
 """The committed chimes are what the script makes, at a sane level, without clicks."""
 
+from __future__ import annotations
+
 import importlib.util
 import wave
 from array import array
