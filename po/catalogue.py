@@ -27,7 +27,7 @@ def said() -> Iterator[MessageId]:
     files = [
         *((f, own) for f in sorted((ROOT / "agent").rglob("*.py"))),
         *((f, plain) for f in sorted((ROOT / "province").rglob("*.py"))),
-        (ROOT / "po" / "click.py", plain),
+        (ROOT / "po" / "of_click.py", plain),
     ]
     seen: set[MessageId] = set()
     for file, keywords in files:
