@@ -191,6 +191,30 @@ def test_what_happens_while_nobody_watches_is_in_the_record_afterwards(world: Wo
         assert [e["body"]["seq"] for e in second.export()["events"]] == [1, 2, 3]
 
 
+def test_what_was_taken_is_not_delivered_again(world: World) -> None:
+    device = world.device()
+    lives: list[list[Message]] = []
+    for _ in range(2):
+        heard: list[Message] = []
+        arrived = threading.Event()
+
+        def take(messages: list[Message], heard: list[Message] = heard, arrived: threading.Event = arrived) -> None:
+            heard.extend(messages)
+            arrived.set()
+
+        access = world.access("watcher")
+        reader = Connection(access, "reader", subscribe=["tram/1/dev/+/event"], on_messages=take, keep_s=600)
+        reader.open()
+        if not lives:
+            device.say("event", {"kind": "alarm", "seq": 1})
+            assert arrived.wait(10)
+        else:
+            assert not arrived.wait(0.5)
+        reader.close()
+        lives.append(heard)
+    assert [len(heard) for heard in lives] == [1, 0]
+
+
 def test_publisher_and_watcher_come_back_after_the_broker_was_killed(world: World) -> None:
     record = Record()
     with Publisher(world.access("publisher")) as publisher, Watcher(world.access("watcher"), record) as watcher:
