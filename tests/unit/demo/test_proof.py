@@ -388,3 +388,12 @@ def test_a_full_scale_sine_is_minus_3_01_dbfs_and_pauses_do_not_count() -> None:
     sine = np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE)
     assert level_dbfs(np.concatenate((sine, np.zeros(RATE)))) == pytest.approx(-3.01, abs=0.01)
     assert level_dbfs(np.zeros(RATE)) is None
+
+
+@pytest.mark.parametrize("sound", [speech(1, 2.0), siren(), gong(), speech(4, 1.5, 0.01)])
+def test_the_level_is_measured_as_the_station_measures_it(sound: np.ndarray) -> None:
+    from agent.voice.pcm import Meter
+
+    meter = Meter()
+    meter.add(np.round(sound * 32768).astype("<i2").tobytes())
+    assert level_dbfs(sound) == pytest.approx(meter.dbfs(), abs=0.02)
