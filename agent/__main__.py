@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-CONFIG = "/etc/tram/station.yaml"
-DAEMONS = ("run", "voice")
+from agent.cli.start import CONFIG, DAEMONS, start
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -14,13 +13,13 @@ def main(argv: list[str] | None = None) -> int:
     args = sys.argv[1:] if argv is None else argv
     daemon = _daemon(args)
     if daemon is not None:
-        return _start(*daemon)
+        return start(*daemon)
     from agent.cli import language
 
     language.use(language.asked(args))
     from agent.cli.main import tram
 
-    tram.main(args=args, prog_name="tram")
+    return tram.main(args=args, prog_name="tram")
 
 
 def _daemon(args: list[str]) -> tuple[str, str] | None:
@@ -43,23 +42,6 @@ def _daemon(args: list[str]) -> tuple[str, str] | None:
         else:
             return None
     return None if name is None else (name, config)
-
-
-def _start(name: str, config: str) -> int:
-    from agent.model.problem import ConfigError
-
-    try:
-        if name == "voice":
-            from agent.voice.main import main as daemon
-        else:
-            from agent.app import main as daemon
-        return daemon(config) or 0
-    except ConfigError as error:
-        from agent.cli import language, problems
-
-        language.use(None)
-        problems.show(error.problems, config, sys.stderr)
-        return 1
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from agent.__main__ import CONFIG
 from agent.cli import language, problems, times
 from agent.cli.language import _, say
+from agent.cli.start import CONFIG
 from agent.model.config import Station
 from agent.model.loader import ConfigError, load
 

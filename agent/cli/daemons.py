@@ -8,6 +8,7 @@ import click
 
 from agent.cli.context import Context, common, pass_context
 from agent.cli.language import _
+from agent.cli.start import start
 
 
 @click.command(help=_("Run the station's agent: orders, schedule, play log. Normally the service “tram” does this."))
@@ -15,7 +16,7 @@ from agent.cli.language import _
 @pass_context
 def run(context: Context) -> None:
     """Start the agent."""
-    _start("run", context.config)
+    sys.exit(start("run", context.config))
 
 
 @click.command(help=_("Run the emergency core: sound, relays, buttons. Normally the service “tram-voice” does this."))
@@ -23,13 +24,7 @@ def run(context: Context) -> None:
 @pass_context
 def voice(context: Context) -> None:
     """Start the voice process."""
-    _start("voice", context.config)
-
-
-def _start(name: str, config: str) -> None:
-    from agent.__main__ import main
-
-    sys.exit(main([name, "--config", config]))
+    sys.exit(start("voice", context.config))
 
 
 @click.command(help=_("Register a new device with its province."))
