@@ -41,6 +41,8 @@ VERSION = "0.1.0"
 ASSETS = Path(__file__).parent / "assets"
 RT_PRIORITY = 40
 MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
+SWITCH_S = 0.0005
+"""The loop waits no longer than this for another of our threads to let go of the interpreter (by default 5 ms)."""
 FAILURES = 100
 """Ticks in a row that may fail before the process gives up and is started anew."""
 
@@ -120,29 +122,35 @@ def open_card(output: Output, members: Sequence[tuple[Zone, bool]]) -> Card:
     raise ValueError(f"{type(output).__name__} is not for sound")
 
 
-def real_time() -> dict[str, str]:
-    """Ask for memory that stays and a turn that comes; tells what was granted. Nothing of it is necessary."""
-    granted = {}
+def first_turn() -> str:
+    """Ask for SCHED_FIFO, for this thread and those that it starts; "ok" or why not. Nothing depends on it.
+
+    The first thing in `main`, so that a busy machine does not delay the start, and before the GPIO library starts its
+    thread, which must be as quick as the loop.
+    """
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(RT_PRIORITY))
+    except OSError as error:
+        return error.strerror or str(error)
+    return "ok"
+
+
+def lock_memory() -> str:
+    """Ask for memory that is not paged out; "ok" or why not. Pages are locked as they are touched, not in advance."""
     limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
     if os.geteuid() and limit != resource.RLIM_INFINITY:
         # Under a finite limit later allocations would fail instead of being paged.
-        granted["mlockall"] = f"not tried: RLIMIT_MEMLOCK is {limit}"
-    else:
-        libc = ctypes.CDLL(None, use_errno=True)
-        failed = libc.mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT)
-        granted["mlockall"] = os.strerror(ctypes.get_errno()) if failed else "ok"
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(RT_PRIORITY))
-        granted["fifo"] = "ok"
-    except OSError as error:
-        granted["fifo"] = error.strerror or str(error)
-    return granted
+        return f"not tried: RLIMIT_MEMLOCK is {limit}"
+    libc = ctypes.CDLL(None, use_errno=True)
+    failed = libc.mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT)
+    return os.strerror(ctypes.get_errno()) if failed else "ok"
 
 
 class Loop:
     """The process's only loop."""
 
-    def __init__(self, station: Station) -> None:
+    def __init__(self, station: Station, fifo: str) -> None:
+        self._fifo = fifo
         self._ended_by: deque[int] = deque()
         """Signals that came."""
         self._bell = Doorbell()
@@ -182,7 +190,8 @@ class Loop:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         try:
-            granted = real_time()
+            locked = lock_memory()
+            sys.setswitchinterval(SWITCH_S)
             gc.collect()
             gc.freeze()
             self._armed_ns = time.monotonic_ns()
@@ -190,7 +199,13 @@ class Loop:
             self._poll.register(self._bell.fd, select.POLLIN)
             self._poll.register(self._port.listener, select.POLLIN)
             notify("READY=1")
-            log("ready", cards=[c.name for c in self._cards], pinned=len(self._voice.sounds), **granted)
+            log(
+                "ready",
+                cards=[c.name for c in self._cards],
+                pinned=len(self._voice.sounds),
+                mlockall=locked,
+                fifo=self._fifo,
+            )
             self._forever(self._port)
         finally:
             self._leave()
@@ -313,6 +328,8 @@ class Loop:
         threading.Thread(target=self._read, args=(command.name, path), name="load", daemon=True).start()
 
     def _read(self, name: str, path: Path) -> None:
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         try:
             sound = pcm.read_wav(path)
         except (OSError, ValueError) as error:
@@ -326,6 +343,7 @@ def main(config_path: str) -> int:
     """Run voice with the configuration at `config_path`: 0 after a signal, 1 when it cannot run."""
     from agent.model.problem import ConfigError
 
+    fifo = first_turn()
     try:
         station = load_station(config_path)
     except ConfigError as error:
@@ -337,7 +355,7 @@ def main(config_path: str) -> int:
         if lock is None:
             log("already running", run_dir=station.run_dir)
             return 1
-        loop = Loop(station)
+        loop = Loop(station, fifo)
     except OSError as error:
         log("cannot start", detail=str(error))
         return 1

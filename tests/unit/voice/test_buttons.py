@@ -236,7 +236,7 @@ def test_contact(name: str, moves: list[tuple[float, bool]], facts: list[tuple[s
             if round(at * 10) == tick:
                 level = closed
                 contact.edge(now)
-        seen += contact.poll(now, lambda level=level: level)
+        seen += contact.poll(now, lambda level=level: bool(level))  # type: ignore[misc]
     assert [(state, at / MS) for state, at in seen] == facts, name
 
 
