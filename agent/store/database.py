@@ -128,7 +128,8 @@ def _is_damage(error: BaseException, path: Path) -> bool:
         if code & _PRIMARY == sqlite3.SQLITE_READONLY:
             return _writable(path)  # the file system lets us write: the header says what is not so
         return code & _PRIMARY not in _NOT_DAMAGE
-    return isinstance(error, (_DamagedError, MemoryError))
+    # a damaged schema shows up in SQLite's own messages, which then are no UTF-8
+    return isinstance(error, (_DamagedError, MemoryError, UnicodeDecodeError))
 
 
 def _writable(path: Path) -> bool:
@@ -462,7 +463,7 @@ class SqliteStore:
                 connection.execute("SAVEPOINT batch")
                 try:
                     batch.work(connection)
-                except (sqlite3.IntegrityError, sqlite3.ProgrammingError, OverflowError, ValueError) as error:
+                except (sqlite3.IntegrityError, sqlite3.ProgrammingError, OverflowError, UnicodeEncodeError) as error:
                     # this batch's own fault: the others of the group go on
                     connection.execute("ROLLBACK TO batch")
                     refused[id(batch)] = f"not stored: {error}"
@@ -484,7 +485,7 @@ class SqliteStore:
         with contextlib.suppress(sqlite3.Error):
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-        if _is_damage(error, self.path) and isinstance(error, sqlite3.Error):
+        if _is_damage(error, self.path):
             with contextlib.suppress(OSError):
                 self._suspect.touch()
 

@@ -38,6 +38,7 @@ MB = 2**20
 LOCAL = "local:"
 """URLs of what was adopted here: nowhere else to be had."""
 ADOPTING = ".adopt-"
+ADOPTING_S = 3600.0
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 
@@ -338,9 +339,12 @@ class ContentLibrary:
 
     def _clean(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        now = time.time()
         for stray in self.folder.glob(f"{ADOPTING}*"):
-            stray.unlink()
-        old = time.time() - self._timing.orphan_s
+            with contextlib.suppress(FileNotFoundError):
+                if stray.stat().st_mtime < now - ADOPTING_S:  # younger: another process may be at it
+                    stray.unlink()
+        old = now - self._timing.orphan_s
         for file in self._kept():
             if file.size == 0 or (file.partial and file.needed < old):
                 file.path.unlink()

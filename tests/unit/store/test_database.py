@@ -241,6 +241,7 @@ DAMAGE = {
     "cut in the middle": lambda raw: raw[: len(raw) // 2],
     "first page gone": lambda raw: bytes(4096) + raw[4096:],
     "schema overwritten": lambda raw: raw.replace(b"CREATE TABLE", b"CREATE TABEL"),
+    "schema that is no text": lambda raw: raw.replace(b"CREATE TABLE c", b"CREATE TABL\x80 c"),
     "tables renamed": lambda raw: raw.replace(b"playlog", b"plaxlog"),
 }
 
