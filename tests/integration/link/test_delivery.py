@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from agent.link import topics
-from agent.link.outbox import Outbox
+from agent.core.outbox import Outbox
 from agent.model.events import LinkDown, LinkUp, OrderArrived, OutTaken
 from agent.model.records import PutOut
 from province.broker import Broker

@@ -67,8 +67,20 @@ def test_the_will_of_a_dead_connection_does_not_overwrite_the_newer_birth(pki: P
                 second.up()
                 until(lambda: (2, True) in states(watcher))
                 time.sleep(2.5)  # longer than the Will's delay
-                assert states(watcher)[-1] == (2, True)
-                first.link._held.unsent.clear()
+                assert states(watcher) == [(1, True), (2, True)]
+
+
+def test_a_short_break_is_never_seen_as_offline(pki: Pki, broker: Broker) -> None:
+    with (
+        Peer(pki, broker.port, "watcher", STATE) as watcher,
+        Network(broker.port) as network,
+        Station(pki, network.port) as station,
+    ):
+        station.up()
+        network.cut()
+        station.up(2)
+        until(lambda: (2, True) in states(watcher))
+        assert states(watcher) == [(1, True), (2, True)]
 
 
 def test_a_stale_state_of_ones_own_is_put_right(pki: Pki, broker: Broker) -> None:
