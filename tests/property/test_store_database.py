@@ -13,7 +13,8 @@ from tests.unit.store.helpers import Events, append, chained, log_entry, one_of_
 
 OFFSETS = st.integers(0, 100 * 4096)
 HITS = st.lists(st.tuples(st.one_of(st.integers(0, 300), OFFSETS), st.binary(min_size=1, max_size=64)), max_size=6)
-_folder = Path(tempfile.mkdtemp(prefix="tram-test-"))
+_scratch = tempfile.TemporaryDirectory(prefix="tram-test-")
+_folder = Path(_scratch.name)
 _names = itertools.count()
 
 
