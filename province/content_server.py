@@ -94,13 +94,14 @@ class Live:
         self.listeners += 1
         try:
             position = max(0, self._edge() - int(self.burst_s * self.bytes_per_s))
-            while cuts == self._cuts:
-                edge = self._edge()
-                source = self.quiet if self.silenced else self.sound
-                if source:
-                    await response.write(_looped(source, position, edge - position))
-                position = edge
-                await asyncio.sleep(TICK_S)
+            with contextlib.suppress(ConnectionResetError):  # a listener goes when it likes
+                while cuts == self._cuts:
+                    edge = self._edge()
+                    source = self.quiet if self.silenced else self.sound
+                    if source:
+                        await response.write(_looped(source, position, edge - position))
+                    position = edge
+                    await asyncio.sleep(TICK_S)
             _abort(request)
         finally:
             self.listeners -= 1
