@@ -30,8 +30,9 @@ class Open(Command, frozen=True):
     """Begin a play. The power chains of `zones` start so early that the sound's first sample falls on `at_ns`.
 
     `at_ns` None: as soon as possible: at once where the chain is on, else when it is warm (`bridge` sounds meanwhile).
-    `pinned` are the first segments. `bridge` names a pinned chime to loop while the chain warms up or while the next
-    segment is not there yet and the play is not closed; None: silence. `gain_db` comes on top of the zone's own gain.
+    `pinned` together are segment 0, if there are any. `bridge` names a pinned chime to loop while the chain warms up or
+    while the next segment is not there yet and the play is not closed; None: silence. `gain_db` comes on top of the
+    zone's own gain.
     """
 
     play: str
@@ -55,7 +56,7 @@ class Feed(Command, frozen=True):
 
 
 class Pin(Command, frozen=True):
-    """Append pinned sounds by name."""
+    """Append pinned sounds by name; all of them together are the segment."""
 
     play: str
     segment: int
@@ -118,6 +119,9 @@ class Hello(Event, frozen=True):
 
 class Started(Event, frozen=True):
     """The first sample of a play in a zone. `at_ns`: when it is at the converter; `submitted_ns`: handed to the sink.
+
+    Of a scheduled play it is the first of its own sound; of one opened with `at_ns` None the first that sounds, its
+    bridge included.
 
     `error_ms`: `at_ns` minus the due time plus the zone's delay; 0-based on the command's arrival when at_ns was None.
     """
@@ -211,7 +215,7 @@ class Level(Event, frozen=True):
 
 
 class Fault(Event, frozen=True):
-    """Something is wrong: `what` is a stable word (sink, xrun, pin, pinned, gpio), `detail` is for people."""
+    """Something is wrong: `what` is a stable word (sink, xrun, pinned, gpio, command, voice); `detail` for people."""
 
     what: str
     detail: str

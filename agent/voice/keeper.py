@@ -6,31 +6,36 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 
 from agent.model.config import Station
 from agent.model.events import ChildDied
 from agent.model.voice import VoiceCommand
 from agent.ports import Inbox
+from agent.voice import lock
 from agent.voice.client import VoiceClient
 
-PATIENCE_S = 0.5
-"""A voice that is there already (systemd's, or one that outlived its agent) has this long to answer."""
+LOOK_S = 0.5
+"""How often it is looked whether somebody else's voice still runs."""
 RETRY_S = (0.1, 0.5, 2.0, 5.0)
+STEADY_S = 10.0
+"""A voice that ran for so long starts the series of pauses anew."""
 END_S = 3.0
 
 
 class VoiceKeeper:
     """Implements `agent.ports.Voice`: events go to `inbox`, `send` never blocks.
 
-    Uses the voice that answers at `{run_dir}/voice.sock`; when none does for `PATIENCE_S` it starts one as a child in a
-    session of its own, and starts it again (posting `ChildDied("voice")`) when it ends unasked. A child outlives an
-    agent that is killed, because its buttons must; an orderly `stop` ends it.
+    Uses the voice that runs already (systemd's, or one that outlived its agent). When none does it starts one as a
+    child in a session of its own, and starts it again (posting `ChildDied("voice")`) when it ends unasked. A child
+    outlives an agent that is killed, because its buttons must; an orderly `stop` ends it.
     """
 
     def __init__(self, config_path: str, config: Station, inbox: Inbox) -> None:
         self._config_path = os.path.abspath(config_path)
         self._inbox = inbox
+        self._run_dir = config.run_dir
         self._client = VoiceClient(os.path.join(config.run_dir, "voice.sock"), inbox)
         self._stopping = threading.Event()
         self._child: subprocess.Popen[bytes] | None = None
@@ -44,6 +49,7 @@ class VoiceKeeper:
 
     def start(self) -> None:
         """Begin to connect; returns at once."""
+        os.makedirs(self._run_dir, exist_ok=True)
         self._client.start()
         self._thread.start()
 
@@ -70,10 +76,12 @@ class VoiceKeeper:
 
     def _keep(self) -> None:
         failures = 0
-        while not self._stopping.wait(PATIENCE_S):
-            if self._client.connected:
+        while not self._stopping.is_set():
+            if lock.is_held(self._run_dir):
                 failures = 0
+                self._stopping.wait(LOOK_S)
                 continue
+            begun = time.monotonic()
             child = self._child = subprocess.Popen(self._command(), stdin=subprocess.DEVNULL, start_new_session=True)
             if self._stopping.is_set():
                 child.terminate()
@@ -81,6 +89,5 @@ class VoiceKeeper:
             if self._stopping.is_set():
                 return
             self._inbox(ChildDied(name="voice", detail=f"exit code {code}"))
-            if self._stopping.wait(RETRY_S[min(failures, len(RETRY_S) - 1)]):
-                return
-            failures += 1
+            failures = 0 if time.monotonic() - begun > STEADY_S else failures + 1
+            self._stopping.wait(RETRY_S[min(failures, len(RETRY_S) - 1)])

@@ -9,10 +9,8 @@ the kernel lets go of the GPIO lines, and the hardware pull of the wiring holds 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import ctypes
-import fcntl
 import gc
 import importlib
 import json
@@ -27,11 +25,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from agent.model import voice as v
 from agent.model.config import AlsaOutput, Output, Station, WavOutput, Zone
-from agent.voice import pcm
+from agent.voice import lock, pcm
 from agent.voice.core import RefusedError, Voice
 from agent.voice.mixer import Card, Channel
 from agent.voice.port import Port
@@ -87,8 +84,12 @@ class Doorbell:
         """Make the calls."""
         with contextlib.suppress(BlockingIOError):
             os.read(self.fd, 4096)
-        while self._calls:
-            self._calls.popleft()()
+        try:
+            while self._calls:
+                self._calls.popleft()()
+        finally:
+            if self._calls:  # one of them failed; the others are due all the same
+                os.write(self._bell, b"!")
 
 
 def plan_cards(zones: Sequence[Zone]) -> list[tuple[Output, list[tuple[Zone, bool]]]]:
@@ -312,7 +313,8 @@ class Loop:
 
     def _lost(self, port: Port, now: int) -> None:
         if port.connection is not None:
-            self._poll.unregister(port.connection)
+            with contextlib.suppress(KeyError):  # accepted in this very turn, not polled yet
+                self._poll.unregister(port.connection)
         port.drop()
         self._voice.disconnected(now)
 
@@ -351,8 +353,7 @@ def main(config_path: str) -> int:
         return 1
     try:
         os.makedirs(station.run_dir, exist_ok=True)
-        lock = _only_one(os.path.join(station.run_dir, "voice.lock"))
-        if lock is None:
+        if lock.hold(station.run_dir) is None:
             log("already running", run_dir=station.run_dir)
             return 1
         loop = Loop(station, fifo)
@@ -362,19 +363,10 @@ def main(config_path: str) -> int:
     return loop.run()
 
 
-def _only_one(path: str) -> Any:
-    """The lock of this station's voice, held until the process ends; None when another one holds it."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        return None
-    return lock
-
-
 def command(arguments: Sequence[str] | None = None) -> int:
     """The command line of `python -m agent.voice`."""
+    import argparse
+
     parser = argparse.ArgumentParser(prog="tram voice", description="The emergency core of a station.")
     parser.add_argument("--config", default="/etc/tram/station.yaml")
     return main(parser.parse_args(arguments).config)

@@ -162,12 +162,12 @@ class Stream:
         self._last = 0
         self._rest = True
         self.names: dict[int, str | None] = {}
-        """Segment numbers that exist or existed, and the name of the pinned sound, in order."""
+        """Segment numbers that exist or existed, and the name of its (first) pinned sound, in order."""
 
     def append(self, segment: Segment) -> None:
         """One more segment at the end."""
         self._queue.append(segment)
-        self.names[segment.number] = segment.name
+        self.names.setdefault(segment.number, segment.name)
 
     def pipes(self) -> Iterable[Pipe]:
         """The pipes that are still open."""
