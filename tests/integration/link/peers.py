@@ -111,6 +111,7 @@ class Station:
             "backoff_min_s": 0.05,
             "backoff_max_s": 0.2,
             "will_delay_s": 1,
+            "farewell_s": 0.5,
         }
         self.inbox = Collector()
         self.births = births or Births()
