@@ -61,7 +61,7 @@ def test_the_will_of_a_dead_connection_does_not_overwrite_the_newer_birth(pki: P
     with Peer(pki, broker.port, "watcher", STATE) as watcher, Network(broker.port) as network:
         first = Station(pki, network.port, births=births)
         with first:
-            first.up()
+            until(lambda: states(watcher) == [(1, True)])
             network.freeze()  # the broker goes on believing in this connection
             with Station(pki, broker.port, births=births) as second:
                 second.up()
@@ -76,7 +76,7 @@ def test_a_short_break_is_never_seen_as_offline(pki: Pki, broker: Broker) -> Non
         Network(broker.port) as network,
         Station(pki, network.port) as station,
     ):
-        station.up()
+        until(lambda: states(watcher) == [(1, True)])
         network.cut()
         station.up(2)
         until(lambda: (2, True) in states(watcher))
@@ -99,7 +99,7 @@ def test_a_stale_state_of_ones_own_is_put_right(pki: Pki, broker: Broker) -> Non
 def test_stop_says_offline_retained_and_leaves_no_will(pki: Pki, broker: Broker) -> None:
     with Peer(pki, broker.port, "watcher", STATE) as watcher:
         with Station(pki, broker.port) as station:
-            station.up()
+            until(lambda: states(watcher) == [(1, True)])
         until(lambda: states(watcher) == [(1, True), (1, False)])
         time.sleep(1.5)
         assert states(watcher) == [(1, True), (1, False)]
