@@ -223,6 +223,7 @@ class App:
         if t >= self._next_keeping:
             self._next_keeping = t + HOUSEKEEPING_EVERY_S
             self.store.prune(0, self.now().surely)
+            self.owner.intake.replay.prune(self.now().surely)
 
     def _watch_clock(self, *, first: bool = False) -> None:
         reading = self.clock.read()

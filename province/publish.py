@@ -108,7 +108,7 @@ class Connection:
         self._client.on_publish = self._published
         self._client.on_subscribe = self._subscribed
         self._client.on_message = lambda _client, _data, message: self._queue.put((self._session, message))
-        self._client.reconnect_delay_set(1, 30)
+        self._client.reconnect_delay_set(1, 4)
         self._client.max_inflight_messages_set(1000)
         self._worker = threading.Thread(target=self._work, name=client_id, daemon=True)
 

@@ -51,7 +51,6 @@ class Play(Struct, kw_only=True):
     broken: dict[int, str] = {}
     fell_back: bool = False
     started: dict[str, float] = field(default_factory=dict)
-    error_ms: dict[str, float] = field(default_factory=dict)
 
     def begin(self, out: Callable[[Command], None], wall: float) -> None:
         """Start decoding; nothing reaches voice before `open`."""
@@ -128,17 +127,19 @@ class Play(Struct, kw_only=True):
         return Position(segment.cues[0], segment.skip + sent[index])
 
     def content(self, sent: Sequence[int]) -> list[str]:
-        """Hashes of what was heard, in order; live sound and its fallback have none."""
+        """Hashes of what was heard, in order; live sound and its fallback have none.
+
+        `lengths` counts what a decoder wrote, so what a resumed play passed over has no length and was not heard.
+        """
         heard: list[str] = []
         for segment, samples in zip(self.segments, sent, strict=False):
-            begin, end = 0, segment.skip + samples
+            begin = 0
             for i in segment.cues:
-                length = self.lengths.get(i, self.cues[i].samples)
-                finish = end if length is None else begin + length
-                if begin < end and finish > segment.skip and samples > 0:
-                    content = self.cues[i].content
-                    if content is not None:
-                        heard.append(content)
+                length = self.cues[i].samples if segment.pinned else self.lengths.get(i)
+                finish = samples if length is None else begin + length
+                content = self.cues[i].content
+                if begin < min(finish, samples) and content is not None:
+                    heard.append(content)
                 begin = finish
         return heard
 

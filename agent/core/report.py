@@ -93,7 +93,8 @@ class Reporter:
 
     def shown(self, event: screen.Shown) -> None:
         """A frame is on a board."""
-        self._frames["screen"] = event.sha256
+        if event.zone is not None:
+            self._frames[event.zone] = event.sha256
 
     def fault(self, what: str, detail: str, zone: str | None) -> None:
         """Something is wrong now."""
@@ -145,9 +146,11 @@ class Reporter:
             self._last_status = t
             yield PublishStatus(self.status(station, now))
         if t >= self._next_beat:
-            self._next_beat = t + BEAT_S
             if self._link_up:
+                self._next_beat = t + BEAT_S
                 yield PublishBeat(self.beat(station, now))
+            else:
+                self._next_beat = t + COALESCE_S
 
     def wake(self, now: Instant) -> float:
         """When `due` is to be asked again (epoch seconds)."""

@@ -70,8 +70,11 @@ LATE_S = 5.0
 """A scheduled start this late is late (`on_late` decides)."""
 AHEAD_S = 900.0
 """A scheduled occurrence becomes a programme this long before its start."""
-REMOTE_KEYS = frozenset({"normal_from_above", "priority_order"})
+REMOTE_KEYS: dict[str, Any] = {"normal_from_above": Literal["offer", "auto"], "priority_order": list[str]}
 """Configuration keys that may be set from afar (`configure`)."""
+REJECTION_EVERY_NS = 60 * 10**9
+"""The same order is answered once in this time when its rejection is not remembered."""
+MAX_REJECTIONS = 1000
 DRILL_CHIME = "drill"
 BRIDGE = "siren"
 
@@ -362,30 +365,32 @@ class Station:
                     self.ledger.ack(msgspec.json.decode(verdict.ack), 2)
                 return None, None
             case Rejected():
-                self._reject(verdict, verdict.order, verdict.reason.value, verdict.detail, now)
+                if verdict.reason is Reason.NOT_YET_VALID and verdict.order.authentic:
+                    self._after.append(do.SignedTime(verdict.order.iat))
+                self._reject(verdict, now)
                 return verdict.reason.value, verdict.detail
             case Admitted():
-                self._after.append(do.SignedTime(verdict.order.iat))
+                self._after.append(do.SignedTime(verdict.signed_time))
                 return self._apply(verdict, now)
         raise LookupError(type(verdict).__name__)
 
     def _refused(self, report: RefusalEvent, now: Instant) -> None:
         self.ledger.event("refused", now.wall, 0, msgspec.to_builtins(report))
 
-    def _reject(
-        self, verdict: Admitted | Rejected, order: VerifiedOrder, reason: str, detail: str | None, now: Instant
-    ) -> None:
-        if isinstance(verdict, Rejected) and not verdict.consumes:
-            # Old orders can be sent again by anyone who can write to the topic: one answer a minute for each.
-            before = self._rejections.get(order.sha256)
-            if before is not None and now.mono_ns - before < 60 * 10**9:
+    def _reject(self, verdict: Rejected, now: Instant) -> None:
+        order = verdict.order
+        if not verdict.consumes:
+            # Old orders can be sent again, and unauthentic ones made anew, by anyone who can write to the topic.
+            key = order.sha256 if order.authentic else verdict.reason.value
+            before = self._rejections.get(key)
+            if before is not None and now.mono_ns - before < REJECTION_EVERY_NS:
                 return
-            if len(self._rejections) > 1000:
+            if len(self._rejections) > MAX_REJECTIONS:
                 self._rejections.clear()
-            self._rejections[order.sha256] = now.mono_ns
-        body = self._plain_ack(order, "rejected", now, reason)
-        if detail:
-            body["detail"] = detail
+            self._rejections[key] = now.mono_ns
+        body = self._plain_ack(order, "rejected", now, verdict.reason.value)
+        if verdict.detail:
+            body["detail"] = verdict.detail
         weight = WEIGHT[order.class_] if order.class_ is not None else 1
         self.ledger.write(*self.intake.consume(verdict, self.ledger.ack(body, weight)))
 
@@ -404,11 +409,16 @@ class Station:
         order = admitted.order
         if isinstance(order.args, orders.Broadcast):
             return self._broadcast(admitted, order.args, now)
+        if isinstance(order.args, orders.Configure):
+            trouble = _unfit(order.args)
+            if trouble is not None:
+                self._reject(admitted.rejected(Reason.BAD_ARGS, trouble), now)
+                return Reason.BAD_ARGS.value, trouble
         if isinstance(order.args, orders.Schedule):
             total = self.calendar.size(without=order.iss) + len(order.args.entries)
             if total > MAX_ENTRIES:
                 detail = f"{total} schedule entries over all issuers; at most {MAX_ENTRIES}"
-                self._reject(admitted, order, Reason.BAD_ARGS.value, detail, now)
+                self._reject(admitted.rejected(Reason.BAD_ARGS, detail), now)
                 return Reason.BAD_ARGS.value, detail
         first = self.ledger.ack(self._plain_ack(order, "received", now), 2)
         self.ledger.write(*self.intake.consume(admitted, first))
@@ -432,23 +442,18 @@ class Station:
                 self._cancel(order, cancel, now)
             case orders.Authorities():
                 pass  # the intake has taken them over
+            case orders.Update() | orders.Test() | orders.Report() | orders.Reboot():
+                return Reason.UNKNOWN_OP.value  # known to the contract, not built yet
             case orders.Configure() as configure:
-                return self._configure(configure)
+                self._configure(configure)
             case _:
                 return Reason.UNKNOWN_OP.value
         return None
 
-    def _configure(self, order: orders.Configure) -> str | None:
-        plain = {k: msgspec.to_builtins(getattr(self.config, k)) for k in REMOTE_KEYS} | order.set
-        try:
-            checked = {
-                "normal_from_above": msgspec.convert(plain["normal_from_above"], type=Literal["offer", "auto"]),
-                "priority_order": msgspec.convert(plain["priority_order"], type=list[str]),
-            }
-        except msgspec.ValidationError:
-            return Reason.BAD_ARGS.value
-        self.config = msgspec.structs.replace(self.config, **checked)
-        return None
+    def _configure(self, order: orders.Configure) -> None:
+        for key, value in order.set.items():
+            self.config = msgspec.structs.replace(self.config, **{key: msgspec.convert(value, REMOTE_KEYS[key])})
+        self.intake.station = self.config
 
     # ---------------------------------------------------------------- programmes come in
 
@@ -481,8 +486,8 @@ class Station:
         )
         refusal = self._refusal(p, now)
         if refusal is not None:
-            self._reject(admitted, order, refusal[0], refusal[1], now)
-            return refusal
+            self._reject(admitted.rejected(*refusal), now)
+            return refusal[0].value, refusal[1]
         for zone, part in p.parts.items():
             if not p.overrides and rules.quiet_at(self._zones[zone], p.start, self.tz):
                 part.reason = Reason.QUIET_HOURS.value
@@ -510,29 +515,32 @@ class Station:
         mine, theirs = known.get(own or ""), known.get(iss)
         return mine is None or theirs is None or theirs.rank > mine.rank
 
-    def _refusal(self, p: Programme, now: Instant) -> tuple[str, str] | None:
+    def _refusal(self, p: Programme, now: Instant) -> tuple[Reason, str] | None:
         """Why a programme cannot be taken at all: the contract's reason, and a sentence for people."""
+        own = p.iss == self.config.trust.station_authority
         for media in self.catalogue.media(p.items):
+            if own and media.url == f"local:{media.sha256}":
+                continue  # adopted into the library before the order was made
             if not allowed(media.url, self.config) and self.catalogue.cue(0, Item(media=media)).pending:
-                return Reason.CONTENT_UNAVAILABLE.value, f"{media.url[:200]}: not a host that content may come from"
+                return Reason.CONTENT_UNAVAILABLE, f"{media.url[:200]}: not a host that content may come from"
         for item in p.items:
             if item.stream is not None and not allowed(item.stream, self.config):
-                return Reason.CONTENT_UNAVAILABLE.value, f"{item.stream[:200]}: not a host that content may come from"
+                return Reason.CONTENT_UNAVAILABLE, f"{item.stream[:200]}: not a host that content may come from"
         unknown = self.catalogue.unknown(p.items)
         if unknown is not None:
-            return Reason.CONTENT_UNAVAILABLE.value, unknown
+            return Reason.CONTENT_UNAVAILABLE, unknown
         if any(self._zones[z].kind == "sound" for z in p.parts):
             for _, _, lang in self.catalogue.texts(p.items):
                 if not self.catalogue.speaks(lang):
-                    return Reason.NO_VOICE.value, f"there is no voice for the language {lang!r}"
+                    return Reason.NO_VOICE, f"there is no voice for the language {lang!r}"
         if all(self._silenced(p, z, now) for z in p.parts):
-            return Reason.SILENCED.value, "all zones are silenced"
+            return Reason.SILENCED, "all zones are silenced"
         if f"{p.iss}/{p.id}" in self._tombstones:
-            return Reason.CANCELLED.value, "it was cancelled before it came"
+            return Reason.CANCELLED, "it was cancelled before it came"
         if not now.trusted and not p.overrides:
-            return Reason.CLOCK_UNTRUSTED.value, "the station does not know the time yet"
+            return Reason.CLOCK_UNTRUSTED, "the station does not know the time yet"
         if self.storage_bad is not None and not p.overrides:
-            return Reason.STORAGE.value, self.storage_bad
+            return Reason.STORAGE, self.storage_bad
         return None
 
     def _expect(self, p: Programme) -> None:
@@ -774,10 +782,15 @@ class Station:
         if not p.overrides and rules.quiet_at(self._zones[zone], max(now.wall, self._due(p)), self.tz):
             return False
         if self._zones[zone].kind == "screen":
-            return True
+            return _shows(p.items) or any(
+                part.stage is Stage.PLAYING for z, part in p.parts.items() if self._zones[z].kind == "sound"
+            )
         if p.overrides or p.by is By.BUTTON:
             return self.voice_up
-        return self.voice_up and (not any(c.pending for c in self._cues(p, zone)) or self._give_up(p, now))
+        cues = self._cues(p, zone)
+        if all(c.failed is not None for c in cues):
+            return False
+        return self.voice_up and (not any(c.pending for c in cues) or self._give_up(p, now))
 
     def _give_up(self, p: Programme, now: Instant) -> bool:
         """A scheduled programme with a fallback does not wait for missing content beyond its start."""
@@ -1036,7 +1049,6 @@ class Station:
         if p.parts[event.zone].stage is Stage.OPENED:
             at = now.wall_of(event.at_ns)
             play.started[event.zone] = at
-            play.error_ms[event.zone] = event.error_ms
             self._on_air(p, event.zone, at, now)
 
     def _ended(self, event: vo.Ended, now: Instant) -> None:
@@ -1059,9 +1071,7 @@ class Station:
         started = play.started.get(event.zone)
         if started is not None and not nothing:
             zone = self._zones[event.zone]
-            error = play.error_ms.get(event.zone, 0.0)
-            if play.due != p.start or p.class_ is Class.EMERGENCY:
-                error = (started - play.due) * 1000 - zone.delay_ms
+            error = (started - play.due) * 1000 - zone.delay_ms
             self.ledger.log(
                 p,
                 event.zone,
@@ -1371,6 +1381,8 @@ class Station:
                 self._end_part(p, zone, Reason.SILENCED.value, now)
             elif not p.overrides and rules.quiet_at(spec, now.wall, self.tz) and now.trusted:
                 self._end_part(p, zone, Reason.QUIET_HOURS.value, now)
+            elif spec.kind == "sound" and all(c.failed is not None for c in self._cues(p, zone)):
+                self._end_part(p, zone, Reason.CONTENT_UNAVAILABLE.value, now)
             elif (
                 p.by is By.SCHEDULE
                 and p.on_late is OnLate.SKIP
@@ -1384,6 +1396,13 @@ class Station:
                 self._cut(p, zone, Reason.QUIET_HOURS.value, now)
             elif longest is not None and now.wall - (part.first_sample_at or now.wall) >= longest:
                 self._cut(p, zone, "longest-session", now)
+        if spec.kind == "screen" and part.stage is Stage.WAITING and not _shows(p.items):
+            # Sound alone: the board only names what is heard, and has nothing to say when nothing was.
+            stages = {p.parts[z].stage for z in sounding}
+            if stages <= {Stage.ENDED} and now.wall >= self._due(p):
+                reason = next((str(p.parts[z].reason) for z in sounding if p.parts[z].reason is not None), None)
+                self._end_part(p, zone, reason or Reason.CONTENT_UNAVAILABLE.value, now)
+                return
         if spec.kind == "screen" and part.stage in (Stage.OPENED, Stage.PLAYING) and (p.key, zone) in self._on:
             stages = {p.parts[z].stage for z in sounding}
             if sounding:
@@ -1393,6 +1412,11 @@ class Station:
             if over:
                 if part.stage is Stage.OPENED:
                     self._on_air(p, zone, now.wall, now)
+                failed = next((p.parts[z].reason for z in sounding if p.parts[z].reason is not None), None)
+                if failed is not None and not any(p.parts[z].completed for z in sounding):
+                    self._close_screen(p, zone, now, failed)
+                    self._end_part(p, zone, failed, now, logged=True)
+                    return
                 self._close_screen(p, zone, now, None)
                 self._finish(p, zone, now)
 
@@ -1427,6 +1451,21 @@ class Station:
         elif event.what == "fallback":
             self.ledger.alarm("relay-fallback", f"{event.detail}", now.wall)
         play.mark(event, self._act.append, now.wall)
+
+
+def _shows(items: Iterable[Item]) -> bool:
+    """Whether a board has something of its own to show: text or a picture."""
+    return any(i.text is not None or (i.media is not None and i.media.type.startswith("image/")) for i in items)
+
+
+def _unfit(order: orders.Configure) -> str | None:
+    """Why a configuration value cannot be, with its place."""
+    for key, value in order.set.items():
+        try:
+            msgspec.convert(value, REMOTE_KEYS[key])
+        except (KeyError, msgspec.ValidationError) as error:
+            return f"args.set.{key}: {error}"
+    return None
 
 
 _AFTER_COMMIT = (do.Acknowledge, do.SignedTime)

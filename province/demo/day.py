@@ -204,7 +204,7 @@ class Day:
         self.expect["heard"].append("bao-so-9")
 
     def _silence(self) -> None:
-        args = {"scope": DEVICE, "on": True, "zones": ["*"]}
+        args = {"scope": DEVICE, "on": True, "zones": ["*"], "include_local": True, "until": self._time(3600.0)}
         order = self._sign("province", "silence", args, name="silence")
         self.say("silence", "Tỉnh ra lệnh ngắt toàn bộ", on=True)
         self.stage.publisher.send(order)

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from agent.sound.normalise import normalise
+from agent.sound.normalise import spoken
 
 VOICE = "vi-vn-x-south"
 CODECS: dict[str, list[str]] = {
@@ -29,7 +29,7 @@ class SoundError(Exception):
 def speak(text: str, target: Path, *, speed: int = 165, rate: int = 44_100, channels: int = 1) -> Path:
     """Speak Vietnamese text into a WAV file."""
     raw = target.with_suffix(".raw.wav")
-    _run(["espeak-ng", "-v", VOICE, "-s", str(speed), "-a", "140", "-w", str(raw), normalise(text)])
+    _run(["espeak-ng", "-v", VOICE, "-s", str(speed), "-a", "140", "-w", str(raw), spoken(text)])
     _run(["ffmpeg", "-y", "-v", "error", "-i", str(raw), "-ar", str(rate), "-ac", str(channels), str(target)])
     raw.unlink()
     return target

@@ -159,6 +159,7 @@ class Stage:
             "cert": str(identity.cert),
             "key": str(identity.key),
             "source_silent_alarm_s": 15,
+            "reconnect_max_s": 2,
         }
         example["trust"] = {
             "root_keys": str(trust / "roots.json"),
