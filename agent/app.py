@@ -110,6 +110,7 @@ class App:
         self.feeds = DecoderFeeds(self.inbox, fetcher=_fetcher(config), plugins=run / "vlc")
         catalogue = Catalogue(config, _chimes(), self._media_path, self.speech.speaks)
         replay = ReplayMemory.load(snapshot, earliest)
+        catalogue.messages.update(messages.recorded(data, [m.id for m in config.messages]))
         intake = Intake(config, trusted, replay, recurrence.check, REMOTE_KEYS.__contains__)
         tz = ZoneInfo(config.timezone)
         self.owner = Station(
@@ -121,13 +122,11 @@ class App:
             Reporter(config, machine.version(), machine.image(), lambda: machine.facts(data), now),
             now,
         )
-        for name, sound in messages.recorded(data, [m.id for m in config.messages]).items():
-            catalogue.messages[name] = sound
         self.owner.sign = self._signing(config)
         self.link = self._make_link(config, data, now)
         self.voice = VoiceKeeper(config_path, config, self.inbox)
         self.screens = Screens(config.zones, self.inbox)
-        self.desk = Desk(run / "agent.sock", self.inbox)
+        self.desk = Desk(run / "agent.sock", self._asked)
         self.expander = Expander(self.inbox, tz)
         self._pipes: dict[tuple[str, int], int] = {}
         self._do: dict[type[Struct], Callable[[Any], None]] = {
@@ -204,6 +203,20 @@ class App:
             except Exception:
                 log.exception("a command could not be carried out: %s", type(command).__name__)
                 self.inbox(ev.Alarm("internal", f"{type(command).__name__} failed; see the machine log"))
+
+    def _asked(self, event: Struct, *, urgent: bool = False) -> None:
+        """A question from the desk, in its thread; what needs a file read is read here, not by the owner."""
+        if isinstance(event, ev.Asked) and event.what == "recorded":
+            name = str(event.args.get("message", ""))
+            sound = messages.recorded(Path(self.config.data_dir), [m.id for m in self.config.messages if m.id == name])
+            if name not in sound:
+                detail = f"no recording of a stored message {name!r} in the form 48 000 Hz, one channel, 16 bit"
+                self.desk.reply(event.token, {"ok": False, "reason": "content-unavailable", "detail": detail})
+                return
+            self.inbox(ev.MessageRecorded(name, sound[name]))
+            self.desk.reply(event.token, {"ok": True, "result": {"message": name}})
+            return
+        self.inbox(event, urgent=urgent)
 
     # time
 

@@ -178,6 +178,9 @@ class Station:
             case vo.Hello():
                 self.voice_up = True
                 self.reporter.hello(event)
+                for name, sound in self.catalogue.messages.items():
+                    if f"message:{name}" not in event.pinned:
+                        self._act.append(do.PinMessage(name, sound.path))
                 self._act.extend(do.ToVoice(c) for c in (vo.Lock(zones=self._locked(now)), vo.Levels(every_ms=200)))
             case ev.VoiceLost():
                 self._voice_lost(now)
@@ -314,7 +317,11 @@ class Station:
             except TrustRefusal as refusal:
                 self.ledger.alarm("store-damaged", f"{state.op} of {state.iss}: {refusal.detail}", now.wall)
         for m in self.config.messages:
-            self._act.append(do.Speak(f"message:{m.id}", m.text, m.lang))
+            recording = self.catalogue.messages.get(m.id)
+            if recording is not None:
+                self._act.append(do.PinMessage(m.id, recording.path))
+            else:
+                self._act.append(do.Speak(f"message:{m.id}", m.text, m.lang))
         for source in self.config.sources:
             self._speak(orders.as_items(source.fallback))
         for spec in self.config.zones:
@@ -971,6 +978,8 @@ class Station:
 
     def _pages(self, p: Programme) -> list[screen.Page]:
         mark = "DIỄN TẬP" if p.drill else ""
+        own = p.iss == self.config.trust.station_authority
+        issuer = self.config.device.name if own else p.iss
         pages: list[screen.Page] = []
         for item in p.items:
             image = None
@@ -987,12 +996,12 @@ class Station:
                     body=item.text or "",
                     class_=p.class_.value,
                     mark=mark,
-                    issuer=p.iss,
+                    issuer=issuer,
                     image=image,
                     dwell_s=item.dwell_s,
                 )
             )
-        return pages or [screen.Page(title=p.title, class_=p.class_.value, mark=mark, issuer=p.iss)]
+        return pages or [screen.Page(title=p.title, class_=p.class_.value, mark=mark, issuer=issuer)]
 
     def _rest(self, zone: str) -> None:
         self._resting.add(zone)
@@ -1283,7 +1292,12 @@ class Station:
         p = self.programmes[play.key]
         message = self.catalogue.messages.get(next((i.local for i in p.items if i.local), ""))
         chime = self.catalogue.chimes.get(BRIDGE)
-        content = [s.sha256 for s in (chime, message) if s is not None]
+        content: list[str] = []
+        begin = 0
+        for sound in (chime, message):
+            if sound is not None and begin < event.samples:
+                content.append(sound.sha256)
+                begin += sound.samples
         part = p.parts[event.zone]
         play.zones.remove(event.zone)
         self._on.pop((p.key, event.zone), None)

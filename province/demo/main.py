@@ -134,7 +134,7 @@ class StationWatch:
         except (OSError, ValueError, KeyError):
             return
         for relay, on in status.get("relays", {}).items():
-            if self._relays.get(relay) != on:
+            if self._relays.get(relay, False) != on:
                 self._relays[relay] = on
                 self._say("relay", f"rơ-le {relay} {'đóng' if on else 'ngắt'}", relay=relay, on=on)
         views = []
