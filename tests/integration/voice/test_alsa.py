@@ -21,7 +21,7 @@ SCRIPT = """
 import sys, time
 from drivers.alsa_sink import AlsaSink
 sink = AlsaSink(sys.argv[1], int(sys.argv[2]), 15)
-now = time.monotonic_ns()
+begun = now = time.monotonic_ns()
 sink.start(now)
 sent = 0
 while sent < 60:
@@ -31,7 +31,7 @@ while sent < 60:
         sink.write(sent.to_bytes(2, "little") * 240 * int(sys.argv[2]), now)
         sent += 1
     time.sleep(max(0, sink.wake_ns(now) - now) / 1e9)
-took = time.monotonic_ns() - sink._started_ns
+took = time.monotonic_ns() - begun
 sink.stop(now)
 sink.close(now)
 sink.close(now)
