@@ -126,13 +126,15 @@ def test_retained_state_orders_come_with_each_new_process(pki: Pki, broker: Brok
 
 @pytest.mark.parametrize(("refresh_after_s", "times"), [(300.0, 1), (0.0, 2)], ids=["short break", "long break"])
 def test_retained_orders_are_asked_for_again_only_after_a_long_break(
-    pki: Pki, broker: Broker, refresh_after_s: float, times: int
+    pki: Pki, broker: Broker, record: Peer, refresh_after_s: float, times: int
 ) -> None:
     desired = topics.desired("tram-a", "schedule", "tinh")
     with Network(broker.port) as network, Peer(pki, broker.port, "publisher") as province:
         province.send(desired, b"plan", retain=True)
         with Station(pki, network.port, refresh_after_s=refresh_after_s) as station:
             station.inbox.wait(OrderArrived)
+            station.link.offer(rows(1, 1))
+            station.inbox.wait(OutTaken)  # so the broker has the acknowledgement of the order, too
             network.cut()
             station.up(2)
             province.send(ORDER, b"last")
