@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -65,27 +66,31 @@ class Sounds:
     """Everything that is spoken, made before the station starts."""
 
     def __init__(self, out: Path) -> None:
-        make = out / "make"
-        make.mkdir(parents=True, exist_ok=True)
-        radio = sounds.join(
-            [
-                sounds.tune(make / "tune.wav", [392.0, 494.0, 587.0, 494.0], 0.9),
-                sounds.speak(RADIO, make / "radio.wav"),
-            ],
-            make / "live.wav",
-        )
-        self.radio = encode_live(radio, make / "live.mp3")
-        self.live = Live(self.radio, 64, silence=encode_silence(make / "silence.mp3"), burst_s=1.0)
+        self._make = out / "make"
+        self._make.mkdir(parents=True, exist_ok=True)
         kinds = [("mp3", 44_100, 2), ("opus", 48_000, 1), ("m4a", 44_100, 2), ("flac", 22_050, 1)]
-        self.bulletin = [
-            sounds.encode(
-                sounds.speak(text, make / f"bulletin-{n}.wav", rate=rate, channels=channels),
-                make / f"bulletin-{n}.{kind}",
-            )
-            for n, (text, (kind, rate, channels)) in enumerate(zip(BULLETIN, kinds, strict=True))
-        ]
-        self.notice = sounds.encode(sounds.speak(NOTICE, make / "notice.wav"), make / "notice.mp3")
-        self.attack = sounds.speak(ATTACK, make / "attack.wav")
+        with ThreadPoolExecutor() as workers:
+            radio = workers.submit(self._make_radio)
+            bulletin = [
+                workers.submit(self._make_item, n, text, *kind)
+                for n, (text, kind) in enumerate(zip(BULLETIN, kinds, strict=True))
+            ]
+            notice = workers.submit(self._make_item, len(BULLETIN), NOTICE, "mp3", 44_100, 1)
+            attack = workers.submit(sounds.speak, ATTACK, self._make / "attack.wav")
+            silence = workers.submit(encode_silence, self._make / "silence.mp3")
+            self.bulletin = [item.result() for item in bulletin]
+            self.notice, self.attack, self.radio = notice.result(), attack.result(), radio.result()
+            self.live = Live(self.radio, 64, silence=silence.result(), burst_s=1.0)
+
+    def _make_radio(self) -> Path:
+        make = self._make
+        tune = sounds.tune(make / "tune.wav", [392.0, 494.0, 587.0, 494.0], 0.9)
+        words = sounds.speak(RADIO, make / "radio.wav")
+        return encode_live(sounds.join([tune, words], make / "live.wav"), make / "live.mp3")
+
+    def _make_item(self, number: int, text: str, kind: str, rate: int, channels: int) -> Path:
+        wav = sounds.speak(text, self._make / f"item-{number}.wav", rate=rate, channels=channels)
+        return sounds.encode(wav, self._make / f"item-{number}.{kind}")
 
 
 class Day:

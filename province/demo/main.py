@@ -6,6 +6,8 @@ import json
 import queue
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -15,6 +17,7 @@ from typing import Any
 import click
 
 from province.broker import BrokerError
+from province.demo.recorded import epoch
 from province.demo.sounds import SoundError
 from province.demo.stage import StageError
 
@@ -28,6 +31,7 @@ class Teller:
         self._lock = threading.Lock()
 
     def __call__(self, what: str, text: str, figure: str = "", **more: Any) -> None:
+        """Tell one thing that happened just now; `more` are the members that the pictures read."""
         at = time.time()
         line = {"at": at, "what": what, "text": text, **({"figure": figure} if figure else {}), **more}
         with self._lock:
@@ -61,10 +65,7 @@ def demo(out: Path, seconds: float | None, hold: bool, card: bool, broker_via: s
     out.mkdir(parents=True)
     out.chmod(0o755)
     try:
-        if hold:
-            code = _hold(out, seconds, card, via)
-        else:
-            code = _day(out, seconds, card, via)
+        code = _hold(out, seconds, card, via) if hold else _day(out, seconds, card, via)
     except (StageError, BrokerError, SoundError) as error:
         raise click.ClickException(str(error)) from error
     raise SystemExit(code)
@@ -206,26 +207,40 @@ def _references(stage: Any, day: Any) -> Iterable[Path]:
 
 def _prove(out: Path, day: Any, say: Teller) -> list[Any]:
     from province.demo import page, pictures, proof
-    from province.demo.day import verdict
     from province.demo.recorded import read_run
 
     checks = list(proof.check_run(out))
-    answers = [(attack, verdict(attack, day.record)) for attack in day.attacks]
-    wrong = [f"{a.name}: {got or 'no answer'} instead of {a.expected}" for a, got in answers if got != a.expected]
-    if day.attacks:
-        checks.append(
-            proof.Check(
-                "attacks refused",
-                not wrong,
-                "; ".join(wrong) or f"{len(answers)} attempts, each refused with the contract's reason",
-            )
-        )
+    checks += _checks_of_the_day(out, day)
     proof.write_summary(out, checks)
     run = read_run(out)
     geometry = pictures.draw_timeline(run, out / "timeline.png")
     pictures.draw_contact(run, out / "contact.png")
     page.write_page(run, checks, geometry)
     return checks
+
+
+def _checks_of_the_day(out: Path, day: Any) -> Iterable[Any]:
+    """What the files alone cannot show: it takes knowing what was tried."""
+    from province.demo.day import verdict
+    from province.demo.proof import Check
+
+    answers = [(attack, verdict(attack, day.record)) for attack in day.attacks]
+    if answers:
+        wrong = [f"{a.name}: {got or 'no answer'} instead of {a.expected}" for a, got in answers if got != a.expected]
+        said = ", ".join(a.expected for a in day.attacks)
+        yield Check("attacks", not wrong, "; ".join(wrong) or f"{len(answers)} attempts: {said}")
+    if day.outage is not None and day.outage[1]:
+        begin, end = day.outage
+        log = json.loads((out / "playlog.json").read_text("utf-8"))["entries"]
+        during = [e["n"] for e in log if begin < epoch(e["ended"]) < end]
+        arrived = [row["body"]["entry"]["n"] for row in day.record["events"] if row["body"]["kind"] == "log"]
+        lost = [n for n in during if arrived.count(n) != 1]
+        told = f"{end - begin:.1f} s without a broker: {len(during)} log entries made meanwhile, each arrived once"
+        yield Check("outage", bool(during) and not lost, told if not lost else f"entries {lost} did not arrive once")
+    command = [sys.executable, "-m", "agent", "--lang", "en", "log", "--config", str(out / "station.yaml"), "--verify"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    last = (done.stdout + done.stderr).strip().splitlines()
+    yield Check("verify", done.returncode == 0, last[-1] if last else "no answer")
 
 
 def _hold(out: Path, seconds: float | None, card: bool, via: tuple[str, int] | None) -> int:
