@@ -69,6 +69,7 @@ _OPTIONS = (
     "--no-metadata-network-access",
     "--no-sub-autodetect-file",
     "--codec=mpg123,vorbis,opus,flac,avcodec,any",
+    "--sout-mux-caching=0",
 )
 _SCANLESS = "--no-plugins-scan"
 _HEADER = 44
@@ -135,7 +136,7 @@ class Decoding:
     Construction returns at once; `start` waits for the first samples.
     """
 
-    def __init__(self, source: int, demux: str, plugins: str | None = None, caching_ms: int = 300) -> None:
+    def __init__(self, source: int, demux: str, plugins: str | None = None, caching_ms: int = 100) -> None:
         if plugins is not None:
             os.environ["VLC_PLUGIN_PATH"] = plugins
         import vlc

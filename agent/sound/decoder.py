@@ -18,6 +18,7 @@ memory and in time to the first sample; libVLC only comes in when an item needs 
 from __future__ import annotations
 
 import audioop
+import contextlib
 import importlib
 import json
 import math
@@ -32,7 +33,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, NoReturn
 
-from agent.sound import mp4, ogg, wav
+from agent.sound import flac, mp4, ogg, wav
 from agent.sound.sniff import id3_length, sniff
 
 RATE = wav.RATE
@@ -45,7 +46,11 @@ _EDGE = RATE
 """How far behind its live edge a stream is joined."""
 _BEHIND = 3 * RATE
 """Farther behind than this it is joined anew."""
+_MUCH = 60 * RATE
+"""So much at once is a file."""
 _JOIN_S = 0.6
+_RETRY_S = 0.2
+_TICK_S = 0.02
 _MEMORY = 768 * 2**20
 _CPU_S = 3600
 
@@ -294,18 +299,18 @@ class Decoder:
 
     def _media(self, file: BinaryIO, demux: str) -> Iterator[bytes]:
         driver = self._driver("media")
-        trim = None
+        trim = mp4.examine(file) if demux == "mp4" else flac.examine(file) if demux == "flac" else None
         if demux == "ogg":
             try:
                 trim = ogg.examine(file)
             except ogg.CodecError as error:
                 raise ItemError(str(error)) from None
             source = _pumped(ogg.rewritten(file))
+        elif demux == "flac" and trim is not None:
+            source = _pumped(flac.rewritten(file))
         else:
-            if demux == "mp4":
-                trim = mp4.examine(file)
-            file.seek(0)
             source = os.dup(file.fileno())
+            os.lseek(source, 0, os.SEEK_SET)
         try:
             decoding = driver.Decoding(source, demux, self._job.get("plugins"))
             rate = decoding.start()
@@ -347,8 +352,8 @@ class Decoder:
 class Live:
     """A stream, joined at its live edge, in real time, until it falls silent or stays away.
 
-    All of it happens in one loop that never blocks, so that a stalled network, a stalled decoder and a reader that
-    waits are told apart.
+    One loop that never blocks plays what is there; a thread connects. So a stalled network, a stalled decoder and a
+    reader that waits are told apart, and what was received is played while the stream is called again.
     """
 
     def __init__(
@@ -358,140 +363,133 @@ class Live:
         self._item: int = piece["item"]
         self._silence_s: float = piece.get("silence_s", 10.0)
         self._threshold = 32768 * 10 ** (piece.get("silence_dbfs", -60.0) / 20)
+        self._connector: threading.Thread | None = None
         self._decoding: Any = None
         self._change: Mono48 | None = None
         self._odd = b""
-        self._buffer = bytearray()
-        self._joined: float | None = None
-        self._half = 0
+        self._fresh = bytearray()
+        """What came since the connection, until it is clear how it comes."""
         self._first = 0.0
+        self._half = 0
+        self._joined = False
         self._is_live = True
+        self._buffer = bytearray()
+        """What is to be played."""
+        self._sounded = self._given = 0.0
+        """When something above the threshold, and when anything, was last written."""
 
     def run(self) -> str:
         """Play; returns why it is over. Raises ItemFullError when the item's time is over."""
         os.set_blocking(self._out.fd, False)
-        last = sounded = time.monotonic()
-        credit = float(_LEAD)
-        retry_at = last
-        pause = 0.25
-        state = "the stream is away"
+        last = self._sounded = self._given = retry_at = time.monotonic()
+        pause, credit = _RETRY_S, float(_LEAD)
         while True:
             now = time.monotonic()
             self._out.patience()
-            if now - sounded >= self._silence_s:
-                return f"{state} for {self._silence_s:g} s"
-            if self._decoding is None and now >= retry_at:
+            if now - self._sounded >= self._silence_s:
+                state = "silent" if now - self._given < 0.5 else "away"
+                return f"the stream is {state} for {self._silence_s:g} s"
+            if now - self._sounded < _RETRY_S:
+                pause = _RETRY_S
+            if self._decoding is None and self._connector is None and now >= retry_at:
+                self._connector = threading.Thread(target=self._connect, name="connect", daemon=True)
+                self._connector.start()
                 retry_at, pause = now + pause, min(pause * 2, 5.0)
-                self._connect()
+            if self._connector is not None and not self._connector.is_alive():
+                self._connector = None
+            if self._readable():
+                self._take()
+            now = time.monotonic()
             credit = min(credit + (now - last) * RATE, _LEAD)
             last = now
-            ready = self._wait(credit)
-            if ready:
-                pcm = self._take()
-                if pcm is None:
-                    state, retry_at = "the stream is away", time.monotonic() + (0 if sounded == now else pause)
-                elif pcm:
-                    pause = 0.25
-                    if audioop.rms(pcm, _SAMPLE) >= self._threshold:
-                        sounded = time.monotonic()
-                    else:
-                        state = "the stream is silent"
-            if self._joining(time.monotonic()):
-                continue
-            credit -= self._give(int(credit))
+            self._join(now)
+            credit -= self._give(int(credit), now)
 
     def _connect(self) -> None:
+        """In its thread: have the stream fetched, see what it is, and start to decode it."""
         source = self._control.connect(self._item)
         if source is None:
             return
-        head = b""
-        end, kind = time.monotonic() + self._silence_s, None
-        while kind is None and len(head) < 65_536 and time.monotonic() < end:
-            if not select.select([source], [], [], max(end - time.monotonic(), 0))[0]:
-                break
-            part = os.read(source, 8192)
-            if not part:
-                break
+        head, kind = b"", None
+        while kind is None and len(head) < _BLOCK and (part := os.read(source, 8192)):
             head += part
-            # A header alone decides for containers; frames are looked for twice in a row.
             kind = sniff(head[id3_length(head) :])
         if kind is None or kind[0] == "mp4":
             os.close(source)
             return
-        head = head[id3_length(head) + kind[1] :]
+        pipe = _pumped(_chunks(head[id3_length(head) + kind[1] :], source))
         driver = self._driver("media")
-        try:
-            pipe = _pumped(_chunks(head, source))
-            self._decoding = driver.Decoding(pipe, kind[0], self._job.get("plugins"), 300)
-        except driver.MediaError:
-            self._decoding = None
-        self._change, self._odd, self._joined, self._first = None, b"", None, 0.0
+        with contextlib.suppress(driver.MediaError):
+            self._decoding = driver.Decoding(pipe, kind[0], self._job.get("plugins"))
 
-    def _wait(self, credit: float) -> bool:
-        """Sleep until samples came or are due; whether some can be read."""
-        reads = []
-        if self._decoding is not None and (self._is_live or len(self._buffer) < _BEHIND * _SAMPLE):
-            reads = [self._decoding.fd]
-        return bool(select.select(reads, [], [], 0.02)[0])
+    def _readable(self) -> bool:
+        """Whether decoded sound can be read; waits a little for it."""
+        if self._decoding is None or (not self._is_live and len(self._buffer) >= _BEHIND * _SAMPLE):
+            time.sleep(_TICK_S)
+            return False
+        return bool(select.select([self._decoding.fd], [], [], _TICK_S)[0])
 
-    def _take(self) -> bytes | None:
-        """New samples (may be none yet); None when the stream ended."""
+    def _take(self) -> None:
+        """Take new samples in, or the end of the stream."""
         if self._change is None:
             try:
                 rate = self._decoding.start()
             except self._driver("media").MediaError:
-                self._lost()
-                return None
+                return self._leave()
             self._change = Mono48(self._driver("resampler"), rate, 2)
-            return b""
-        data = self._odd + os.read(self._decoding.fd, _BLOCK)
-        if len(data) == len(self._odd):
-            self._lost()
             return None
+        part = os.read(self._decoding.fd, _BLOCK)
+        if not part:
+            return self._leave()
+        data = self._odd + part
         whole = len(data) // 4 * 4
         self._odd = data[whole:]
-        pcm = self._change.convert(data[:whole])
-        self._buffer += pcm
-        return pcm
+        (self._buffer if self._joined else self._fresh).extend(self._change.convert(data[:whole]))
+        return None
 
-    def _lost(self) -> None:
-        if self._decoding is not None:
-            self._decoding.abandon()
-        self._decoding = None
-        if self._joined is None:
-            self._joined = 0.0
+    def _leave(self) -> None:
+        """The stream ended: all that came is played, and the next connection is joined anew."""
+        self._decoding.abandon()
+        self._decoding = self._change = None
+        self._odd = b""
+        self._buffer += self._fresh
+        self._fresh.clear()
+        self._first, self._half, self._joined = 0.0, 0, False
+        self._is_live = False
 
-    def _joining(self, now: float) -> bool:
-        """While a stream begins: its first burst is waited for, and only its newest second is kept.
+    def _join(self, now: float) -> None:
+        """Wait for a connection's first burst, keep its newest second, and stay near the live edge.
 
-        What still comes much faster than real time after that is a file: it is played from its beginning.
+        What still comes much faster than real time after the burst is a file: it is played from its beginning.
         """
-        if self._joined is not None:
+        if self._joined:
             if self._is_live and len(self._buffer) > _BEHIND * _SAMPLE:
                 del self._buffer[: -_EDGE * _SAMPLE]
-            return False
-        if not self._buffer:
-            return True
-        if not self._first:
-            self._first = now
-            self._half = -1
-        if self._half < 0 and now - self._first >= _JOIN_S / 2:
-            self._half = len(self._buffer)
-        if now - self._first < _JOIN_S and len(self._buffer) < 60 * RATE * _SAMPLE:
-            return True
-        late = len(self._buffer) - max(self._half, 0)
-        self._is_live = late < 3 * (_JOIN_S / 2) * RATE * _SAMPLE
-        if self._is_live:
-            del self._buffer[: -_EDGE * _SAMPLE]
-        self._joined = now
-        return False
+            return
+        if not self._fresh:
+            return
+        self._first = self._first or now
+        waited = now - self._first
+        if waited < _JOIN_S / 2:
+            self._half = len(self._fresh)
+        if waited < _JOIN_S and len(self._fresh) < _MUCH * _SAMPLE:
+            return
+        late = len(self._fresh) - self._half
+        self._is_live = len(self._fresh) < _MUCH * _SAMPLE and late < 3 * _JOIN_S / 2 * RATE * _SAMPLE
+        self._buffer += self._fresh[-_EDGE * _SAMPLE :] if self._is_live else self._fresh
+        self._fresh.clear()
+        self._joined = True
 
-    def _give(self, samples: int) -> int:
-        """Write what is due; returns the samples written."""
+    def _give(self, samples: int, now: float) -> int:
+        """Write what is due and watch whether it sounds; returns the samples written."""
         samples = min(samples, self._out.room(), len(self._buffer) // _SAMPLE)
         if samples <= 0:
             return 0
         done = self._out.some(bytes(self._buffer[: samples * _SAMPLE]))
+        # A reader who waits is no reason to give the stream up: its time stands still meanwhile.
+        self._given = now
+        if not done or audioop.rms(bytes(self._buffer[:done]), _SAMPLE) >= self._threshold:
+            self._sounded = now
         del self._buffer[:done]
         if self._out.room() <= 0:
             raise ItemFullError
@@ -499,7 +497,9 @@ class Live:
 
 
 def _to_16(data: bytes, form: wav.Wav) -> bytes:
-    """Samples of 8, 24 or 32 bits to 16; floats stay for the resampler."""
+    """Samples of 8, 24 or 32 bits and G.711 to 16 bits; floats stay for the resampler."""
+    if form.law is not None:
+        return audioop.ulaw2lin(data, 2) if form.law == "u" else audioop.alaw2lin(data, 2)
     if form.floats or form.bits == 16:
         return data
     width = form.bits // 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import BinaryIO, NamedTuple
 
 RATE = 48_000
-_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
+_PCM, _FLOAT, _ALAW, _ULAW, _EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
 
 
 class WavError(Exception):
@@ -19,8 +19,10 @@ class Wav(NamedTuple):
     channels: int
     bits: int
     floats: bool
+    law: str | None
+    """G.711: "a" or "u"."""
     pcm: bool
-    """False: some coding other than plain samples."""
+    """False: some coding that needs a decoder library."""
     offset: int
     frames: int
 
@@ -32,7 +34,7 @@ class Wav(NamedTuple):
     @property
     def ours(self) -> bool:
         """Whether it can be copied as it is."""
-        return self.pcm and not self.floats and (self.rate, self.channels, self.bits) == (RATE, 1, 16)
+        return self.pcm and not self.floats and not self.law and (self.rate, self.channels, self.bits) == (RATE, 1, 16)
 
 
 def examine(file: BinaryIO) -> Wav:
@@ -67,8 +69,9 @@ def _described(form: bytes, offset: int, length: int, size: int) -> Wav:
     bits = int.from_bytes(form[14:16], "little")
     if tag == _EXTENSIBLE and len(form) >= 26:
         tag = int.from_bytes(form[24:26], "little")
-    pcm = (tag == _PCM and bits in {8, 16, 24, 32}) or (tag == _FLOAT and bits == 32)
+    law = {_ALAW: "a", _ULAW: "u"}.get(tag) if bits == 8 else None
+    pcm = (tag == _PCM and bits in {8, 16, 24, 32}) or (tag == _FLOAT and bits == 32) or law is not None
     if not 1 <= channels <= 32 or not 1_000 <= rate <= 768_000:
         raise WavError(f"a WAV file of {channels} channels at {rate} Hz")
     frames = min(length, size - offset) // (channels * bits // 8) if pcm else 0
-    return Wav(rate, channels, bits, tag == _FLOAT, pcm, offset, frames)
+    return Wav(rate, channels, bits, tag == _FLOAT, law, pcm, offset, frames)

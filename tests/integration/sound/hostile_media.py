@@ -1,0 +1,42 @@
+"""Stands in for drivers.vlc_decoder and does what hostile media make libVLC do: the file's bytes say which."""
+
+import os
+import signal
+import time
+
+
+class MediaError(Exception):
+    """As in drivers.vlc_decoder."""
+
+
+class Decoding:
+    """Crashes, hangs, yields nothing, raises, or goes on for ever."""
+
+    def __init__(self, source: int, demux: str, plugins: str | None = None) -> None:
+        data = os.pread(source, 4096, 0)
+        self._way = data[data.rindex(b"<") + 1 : data.rindex(b">")].decode()
+        if self._way == "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        self.fd, write = os.pipe()
+        if self._way in {"late-crash", "late-hang"}:
+            os.write(write, b"\1\0\1\0" * 4800)
+        elif self._way == "endless":
+            self.fd = os.open("/dev/zero", os.O_RDONLY)
+        if self._way != "late-hang":
+            os.close(write)
+
+    def start(self) -> int:
+        """The rate."""
+        if self._way == "hang":
+            while True:
+                time.sleep(1)
+        if self._way == "raise":
+            raise RuntimeError("a bug in the driver")
+        if self._way == "nothing":
+            raise MediaError("there is no sound in it")
+        return 48_000
+
+    def abandon(self) -> None:
+        """The end is reached."""
+        if self._way == "late-crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
