@@ -33,7 +33,7 @@ from agent.model.voice import (
 from agent.voice import pcm
 from agent.voice.stream import FILLER, Stream, looped
 
-MARGIN_NS = 50_000_000
+MARGIN_NS = 100_000_000
 """Chain and card of a scheduled play are started this much earlier than the warm-up asks for."""
 LIMIT = 32766.0
 RECOVERY = 1.0035

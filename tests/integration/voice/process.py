@@ -29,10 +29,10 @@ data_dir: data
 run_dir: run
 hardware: {gpio: virtual, control: run/control.sock}
 zones:
-  - {id: hall, kind: sound, output: {driver: wav, path: out/station.wav}}
+  - {id: hall, kind: sound, output: {driver: wav, path: out/station.wav, buffer_ms: 100}}
   - id: hamlet
     kind: sound
-    output: {driver: wav, path: out/station.wav}
+    output: {driver: wav, path: out/station.wav, buffer_ms: 100}
     power: [{relay: amplifier, warm_up_s: 0.2, cool_down_s: 0.2}]
 relays: [{id: amplifier, pin: 5}]
 buttons:

@@ -41,7 +41,7 @@ def test_a_scheduled_play_costs_nothing_until_its_chain_must_start() -> None:
     rig = Rig(station([{"id": "a", "power": [{"relay": "amp", "warm_up_s": 2}]}], relays=[{"id": "amp", "pin": 1}]))
     due = rig.clock.now + 60_000 * MS
     rig.do(v.Open(play="p", zones=["a"], at_ns=due, pinned=["chime:gong"]), v.Close(play="p"))
-    assert rig.wake == due - 2000 * MS - 50 * MS
+    assert rig.wake == due - 2000 * MS - 100 * MS
     rig.run(59_000)
     assert rig.board.relays == {"amp": True}
     assert rig.of(v.Started) == []
