@@ -2,7 +2,7 @@
 
 JOB is JSON: `pieces` (agent.ports.Piece as objects), `skip` and `written` (samples to throw away first; samples that
 the first item already has), `out`, `control` and `counter` (file descriptors), `media` and `resampler` (modules of
-`drivers`), `plugins` (see drivers.vlc_decoder), `hang_s`.
+`drivers`), `plugins` (see drivers.vlc_decoder), `hang_s`, `start_s` (what a stream may take to its first sample).
 
 `out` takes 16 bit little endian mono at 48 000 Hz; the pipe's capacity holds the child back. `control` is a
 SOCK_SEQPACKET socket: each packet up is a mark `{item, what, samples, detail}` with the words of
@@ -381,14 +381,15 @@ class Live:
     def run(self) -> str:
         """Play; returns why it is over. Raises ItemFullError when the item's time is over."""
         os.set_blocking(self._out.fd, False)
-        last = self._sounded = self._given = retry_at = time.monotonic()
+        last = self._sounded = retry_at = time.monotonic()
         pause, credit = _RETRY_S, float(_LEAD)
         while True:
             now = time.monotonic()
             self._out.patience()
-            if now - self._sounded >= self._silence_s:
+            patience = self._silence_s if self._given else max(self._silence_s, self._job["start_s"])
+            if now - self._sounded >= patience:
                 state = "silent" if now - self._given < 0.5 else "away"
-                return f"the stream is {state} for {self._silence_s:g} s"
+                return f"the stream is {state} for {patience:g} s"
             if now - self._sounded < _RETRY_S:
                 pause = _RETRY_S
             if self._decoding is None and self._connector is None and now >= retry_at:

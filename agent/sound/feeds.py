@@ -53,7 +53,9 @@ class DecoderFeeds:
 
     `post`: the owner's inbox, for FeedMark. `fetcher`: the command that writes a stream's bytes to its stdout, the
     URL is appended. `media` and `resampler`: modules of `drivers`. `plugins`: folder for libVLC's plugin links,
-    filled by `prepare`. `hang_s`: an item that gives no sample for so long, while the pipe has room, is given up.
+    filled by `prepare`.
+    `hang_s`: an item that gives no sample for so long, while the pipe has room, is given up. `start_s`: a stream has
+    at least so long to its first sample, however short its `silence_s`.
 
     `skip_samples` counts over the whole segment; compressed files are decoded and thrown away up to there (some 100
     times real time), our own WAV is sought. A relay's `seconds` count samples written, whether voice plays or, waiting
@@ -70,13 +72,14 @@ class DecoderFeeds:
         media: str = "drivers.vlc_decoder",
         resampler: str = "drivers.soxr",
         hang_s: float = 10.0,
+        start_s: float = 3.0,
     ) -> None:
         self._post = post
         self._fetcher = tuple(fetcher)
         self._plugins = plugins
         self._prepared: str | None = None
         self._media, self._resampler = media, resampler
-        self._hang_s = hang_s
+        self._hang_s, self._start_s = hang_s, start_s
         self._lock = threading.Lock()
         self._open: dict[str, list[_Segment]] = {}
 
@@ -187,6 +190,7 @@ class DecoderFeeds:
             "resampler": self._resampler,
             "plugins": self._prepared,
             "hang_s": self._hang_s,
+            "start_s": self._start_s,
         }
         with segment.lock:
             if segment.stopped:

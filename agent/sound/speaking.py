@@ -48,6 +48,8 @@ def levelled(pcm: bytes) -> bytes:
 def render(job: dict[str, Any]) -> None:
     """Speak into `path`: whole and on the disk, or not at all."""
     text = spoken(job["text"]) if job["lang"].lower().startswith("vi") else job["text"]
+    if not any(c.isalnum() for c in text):
+        raise UnspeakableError("there is nothing to say in it")
     data = importlib.import_module(job["engine"]).speak(text, job["voice"], job["speed"])
     file = io.BytesIO(data)
     form = wav.examine(file)

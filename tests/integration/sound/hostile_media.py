@@ -13,7 +13,7 @@ class Decoding:
     """Crashes, hangs, yields nothing, raises, or goes on for ever."""
 
     def __init__(self, source: int, demux: str, plugins: str | None = None) -> None:
-        data = os.pread(source, 4096, 0)
+        data = os.read(source, 4096)
         self._way = data[data.rindex(b"<") + 1 : data.rindex(b">")].decode()
         if self._way == "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
