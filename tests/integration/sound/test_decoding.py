@@ -38,7 +38,7 @@ EXACT = [
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_a_format_that_tells_its_length_comes_out_sample_by_sample(
+def test_a_format_that_tells_its_length_comes_out_sample_by_sample_at_its_level(
     name: str, listener: Listener, media: Callable[[str], Path], original: bytes
 ) -> None:
     pcm = listener.hear(media(name))
@@ -46,6 +46,7 @@ def test_a_format_that_tells_its_length_comes_out_sample_by_sample(
     assert abs(offset(pcm, original)) <= (2 if name.endswith("opus") else 1)  # the codec's own two, with any decoder
     assert abs(len(pcm) - len(original)) // 2 <= 1
     assert listener.seen[2].samples == len(pcm) // 2
+    assert _as_elsewhere(pcm, media(name))
 
 
 @pytest.mark.parametrize(("name", "delay", "more"), [("noxing.mp3", 1105, 2400), ("adts.aac", 1024, 2048)])
@@ -55,14 +56,14 @@ def test_a_format_that_does_not_tell_keeps_its_codec_delay_and_no_more(
     pcm = listener.hear(media(name))
     assert abs(offset(pcm, original) - delay) <= 1
     assert 0 <= (len(pcm) - len(original)) // 2 <= more
+    assert _as_elsewhere(pcm, media(name))
 
 
-@pytest.mark.parametrize("name", [*EXACT, "noxing.mp3", "adts.aac"])
-def test_the_level_is_that_of_another_decoder(name: str, listener: Listener, media: Callable[[str], Path]) -> None:
-    mix = "aformat=channel_layouts=stereo|mono,pan=mono|c0=0.5*c0+0.5*c1" if _stereo(media(name)) else "anull"
-    command = ["ffmpeg", "-v", "error", "-i", media(name), "-af", mix, "-ar", str(RATE), "-f", "s16le", "-"]
-    other = subprocess.run(command, capture_output=True, check=True).stdout
-    assert abs(level(listener.hear(media(name))) - level(other)) < 0.2
+def _as_elsewhere(pcm: bytes, path: Path) -> bool:
+    """Whether the level is that of ffmpeg's decoder, within 0.2 dB."""
+    mix = "pan=mono|c0=0.5*c0+0.5*c1" if _stereo(path) else "anull"
+    command = ["ffmpeg", "-v", "error", "-i", path, "-af", mix, "-ar", str(RATE), "-f", "s16le", "-"]
+    return abs(level(pcm) - level(subprocess.run(command, capture_output=True, check=True).stdout)) < 0.2
 
 
 def _stereo(path: Path) -> bool:
@@ -101,7 +102,7 @@ def test_items_follow_each_other_without_a_sample_between(
 
 
 @pytest.mark.parametrize("name", ["original.wav", "32k.wav", "44k.mp3", "stereo.opus", "44k.m4a"])
-@pytest.mark.parametrize("skip", [1, 12_345, 130_000])
+@pytest.mark.parametrize("skip", [1, 130_000])
 def test_a_resumed_segment_goes_on_at_exactly_the_saved_sample(
     name: str, skip: int, listener: Listener, media: Callable[[str], Path]
 ) -> None:
