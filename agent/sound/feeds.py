@@ -18,9 +18,10 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta, Struct
 
 import agent
 from agent.model.events import FeedMark
@@ -32,6 +33,15 @@ LIVE_PIPE_BYTES = 2**16
 """0.7 s: what a live stream may lie there waiting."""
 _ROOT = Path(agent.__file__).parent.parent
 _FETCHER = (sys.executable, "-m", "agent.store.fetcher", "--stream")
+
+
+class _Mark(Struct, frozen=True):
+    """What a child says. It may have been taken over by its media: nothing else gets through, and nothing long."""
+
+    item: int
+    what: Literal["ready", "started", "ended", "failed", "fallback", "connect", "done"]
+    samples: Annotated[int, Meta(ge=0, lt=2**53)]
+    detail: str
 
 
 @dataclass(eq=False)
@@ -139,6 +149,9 @@ class DecoderFeeds:
     def _run(self, segment: _Segment) -> None:
         try:
             self._decode(segment)
+        except OSError as error:  # no process, no memory, no file descriptors
+            for piece in segment.pieces:
+                self._mark(segment, piece.item, "failed", 0, f"no decoder could be started: {error.strerror}")
         finally:
             os.close(segment.write_end)
             self._end(segment.fetcher)
@@ -150,9 +163,10 @@ class DecoderFeeds:
         self._mark(segment, -1, "done")
 
     def _decode(self, segment: _Segment) -> None:
-        """Children one after the other until every piece was tried."""
-        pieces, skip, written, ready = segment.pieces, segment.skip, 0, False
-        while pieces and not segment.stopped:
+        """Children one after the other until every piece was tried; `segment.pieces` are those still to come."""
+        skip, written, ready = segment.skip, 0, False
+        while segment.pieces and not segment.stopped:
+            pieces = segment.pieces
             counter = os.memfd_create("feed")
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             try:
@@ -166,13 +180,14 @@ class DecoderFeeds:
                 os.close(counter)
                 ours.close()
                 theirs.close()
-            if code == 0 or segment.stopped:
+            if segment.stopped or finished >= len(pieces):
                 return
             samples, skipped = int.from_bytes(counts[:8], "little"), int.from_bytes(counts[8:], "little")
-            piece, pieces = pieces[finished], pieces[finished + 1 :]
+            piece, segment.pieces = pieces[finished], pieces[finished + 1 :]
             skip, written = max(skip - skipped, 0), 0
             if piece.url is not None and piece.fallback:
-                pieces, written = [msgspec.structs.replace(piece, url=None), *pieces], samples
+                segment.pieces.insert(0, msgspec.structs.replace(piece, url=None))
+                written = samples
             else:
                 self._mark(segment, piece.item, "failed", samples, _explain(code, self._hang_s))
 
@@ -207,7 +222,7 @@ class DecoderFeeds:
 
     def _follow(self, segment: _Segment, control: socket.socket, ready: bool) -> tuple[int, bool]:
         """Pass on a child's marks until it is gone. Returns how many pieces it finished, and whether any sounded."""
-        finished = 0
+        finished, items = 0, {p.item for p in segment.pieces}
         while True:
             try:
                 packet = control.recv(65_536)
@@ -215,21 +230,23 @@ class DecoderFeeds:
                 packet = b""
             if not packet:
                 return finished, ready
-            mark = json.loads(packet)
-            what = mark["what"]
-            if what == "connect":
-                self._connect(segment, control, mark["item"])
+            try:
+                mark = msgspec.json.decode(packet, type=_Mark)
+            except msgspec.MsgspecError:
                 continue
-            if what == "done" or (what == "ready" and ready):
-                continue
-            ready = ready or what == "ready"
-            finished += what in {"ended", "failed"}
-            self._mark(segment, mark["item"], what, mark["samples"], mark["detail"])
+            if mark.what == "connect":
+                self._connect(segment, control, mark.item)
+            elif mark.item in items and not (mark.what == "ready" and ready):
+                ready = ready or mark.what == "ready"
+                if mark.what in {"ended", "failed"}:
+                    finished += 1
+                    items.discard(mark.item)
+                self._mark(segment, mark.item, mark.what, mark.samples, mark.detail[:300])
 
     def _connect(self, segment: _Segment, control: socket.socket, item: int) -> None:
         """Start a fetcher for a stream and hand its output to the child."""
         self._end(segment.fetcher)
-        url = next(p.url for p in segment.pieces if p.item == item)
+        url = next((p.url for p in segment.pieces if p.item == item), None)
         read_end, write_end = os.pipe()
         try:
             with segment.lock:

@@ -31,6 +31,7 @@ def fragile(plugins: Path) -> Iterator[Listener]:
     ("way", "why"),
     [
         ("crash", "SIGSEGV"),
+        ("forge", "SIGSEGV"),
         ("hang", "no sound came out of it"),
         ("nothing", "no sound"),
         ("raise", "a bug in the driver"),
@@ -149,3 +150,11 @@ def test_closing_a_play_ends_a_child_that_waits_on_a_full_pipe(
 def _children() -> list[int]:
     with open(f"/proc/self/task/{os.getpid()}/children") as file:
         return [int(pid) for pid in file.read().split()]
+
+
+def test_without_a_process_to_start_every_item_fails_and_the_segment_ends(
+    listener: Listener, media: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.executable", "/nonexistent/python")
+    assert listener.hear(media("original.wav"), media("48k.mp3")) == b""
+    assert listener.said() == [(0, "failed"), (1, "failed"), (-1, "done")]
