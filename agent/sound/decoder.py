@@ -30,6 +30,7 @@ import signal
 import sys
 import threading
 import time
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, NoReturn
 
@@ -38,6 +39,7 @@ from agent.sound.sniff import id3_length, sniff
 
 RATE = wav.RATE
 _SAMPLE = 2
+_FADE = RATE // 50
 _BLOCK = 65_536
 _DAY = 24 * 3600 * RATE
 _LEAD = RATE // 2
@@ -171,6 +173,14 @@ class Output:
 
     def _count(self) -> None:
         self._shared[:16] = self.samples.to_bytes(8, "little") + self._skipped.to_bytes(8, "little")
+
+
+def _fading(pcm: bytes, room: int) -> bytes:
+    """The same, fading over the last 20 ms before `room` samples are full: a stream that is left does not click."""
+    samples = array("h", pcm)
+    for i in range(max(0, room - _FADE), len(samples)):
+        samples[i] = samples[i] * max(0, room - 1 - i) // _FADE
+    return samples.tobytes()
 
 
 class Mono48:
@@ -486,7 +496,7 @@ class Live:
         samples = min(samples, self._out.room(), len(self._buffer) // _SAMPLE)
         if samples <= 0:
             return 0
-        done = self._out.some(bytes(self._buffer[: samples * _SAMPLE]))
+        done = self._out.some(_fading(bytes(self._buffer[: samples * _SAMPLE]), self._out.room()))
         # A reader who waits is no reason to give the stream up: its time stands still meanwhile.
         self._given = now
         if not done or audioop.rms(bytes(self._buffer[:done]), _SAMPLE) >= self._threshold:

@@ -120,7 +120,8 @@ class Pipe:
                 del self._buffer[: surplus * BYTES_PER_SAMPLE]
 
     def take(self, samples: int) -> bytes:
-        """The next samples, at most so many; fewer when the pipe is late or over."""
+        """The next samples, at most so many; fewer when the pipe is late or over. A stream is joined with a fade."""
+        joining = self._waiting_live
         self.running = True
         size = samples * BYTES_PER_SAMPLE
         if len(self._buffer) < size:
@@ -128,7 +129,7 @@ class Pipe:
         size = min(size, len(self._buffer) // BYTES_PER_SAMPLE * BYTES_PER_SAMPLE)
         data = bytes(self._buffer[:size])
         del self._buffer[:size]
-        return data
+        return pcm.ramp(data, 0.0, 1.0) if joining else data
 
     def close(self) -> None:
         """Close the read end; its writer gets EPIPE."""

@@ -175,7 +175,9 @@ def _collect(stage: Any, day: Any) -> None:
         body["checkpoint"] = msgspec.to_builtins(log.checkpoint)
     (out / "playlog.json").write_text(json.dumps(body, ensure_ascii=False, indent=1), "utf-8")
     sent = out / "sent"
-    for path in _references(stage, day):
+    for path in _references(stage):
+        sounds.reference(path, sent)
+    for path in (*day.made.bulletin, day.made.notice):
         sounds.reference(path, sent)
     sounds.reference(day.made.attack, sent / "forbidden")
     sounds.reference(day.made.radio, sent / "live", "dai-tinh")
@@ -193,7 +195,7 @@ def _collect(stage: Any, day: Any) -> None:
     (out / "expect.json").write_text(json.dumps(day.expect, ensure_ascii=False, indent=1), "utf-8")
 
 
-def _references(stage: Any, day: Any) -> Iterable[Path]:
+def _references(stage: Any) -> Iterable[Path]:
     from agent.sound import chimes
 
     data = Path(stage.config.data_dir)
@@ -201,8 +203,6 @@ def _references(stage: Any, day: Any) -> Iterable[Path]:
     yield from sorted((data / "speech").glob("*.wav"))
     yield from sorted((data / "messages").glob("*.wav"))
     yield from sorted((data / "pinned").glob("*.wav"))
-    yield from day.made.bulletin
-    yield day.made.notice
 
 
 def _prove(out: Path, day: Any, say: Teller) -> list[Any]:

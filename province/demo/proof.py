@@ -310,7 +310,13 @@ class _Proof:
         if reference is None or piece.slip:
             return []
         guard = round(GUARD_S * self.rate)
-        skip, drop = (guard if piece.position else 0), (guard if piece.cut else 0)
+        over = FADE_S * self.rate
+        takes_over = any(
+            other.entry.zone == piece.entry.zone and other.entry.n != piece.entry.n and abs(other.end - piece.at) < over
+            for other in self.stretches
+        )
+        # What it took the zone from is still fading out over its first samples.
+        skip, drop = (guard if piece.position or takes_over else 0), (guard if piece.cut else 0)
         part = reference[piece.position + skip : piece.position + piece.length - drop]
         start = piece.at + skip
         heard = self.channels[piece.entry.zone][start : start + len(part)]

@@ -29,7 +29,7 @@ class SoundError(Exception):
 def speak(text: str, target: Path, *, speed: int = 165, rate: int = 44_100, channels: int = 1) -> Path:
     """Speak Vietnamese text into a WAV file."""
     raw = target.with_suffix(".raw.wav")
-    _run(["espeak-ng", "-v", VOICE, "-s", str(speed), "-a", "140", "-w", str(raw), spoken(text)])
+    _run(["espeak-ng", "-v", VOICE, "-s", str(speed), "-a", "90", "-w", str(raw), spoken(text)])
     _run(["ffmpeg", "-y", "-v", "error", "-i", str(raw), "-ar", str(rate), "-ac", str(channels), str(target)])
     raw.unlink()
     return target
@@ -60,28 +60,24 @@ def join(sources: list[Path], target: Path) -> Path:
 
 
 def reference(source: Path, folder: Path, name: str | None = None) -> Path:
-    """Put what a listener should hear of a file into `sent/` as `<sha256 of the file>.wav`, or under another name."""
+    """Put what a listener should hear of a file into `sent/` as `<sha256 of the file>.wav`, or under another name.
+
+    An M4A is cut to the length its edit list gives, since ffmpeg leaves AAC's padding at the end. Opus
+    is decoded by the reference decoder, libopus: ffmpeg's own differs from it by more than a listener's click.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{name or hashlib.sha256(source.read_bytes()).hexdigest()}.wav"
     if not target.exists():
-        _run(
-            [
-                "ffmpeg",
-                "-y",
-                "-v",
-                "error",
-                "-i",
-                str(source),
-                "-ar",
-                "48000",
-                "-ac",
-                "1",
-                "-c:a",
-                "pcm_s16le",
-                str(target),
-            ]
-        )
+        decoder = ["-c:a", "libopus"] if source.suffix == ".opus" else []
+        length = ["-t", _duration(source)] if source.suffix == ".m4a" else []
+        form = ["-ar", "48000", "-ac", "1", "-c:a", "pcm_s16le"]
+        _run(["ffmpeg", "-y", "-v", "error", *decoder, "-i", str(source), *length, *form, str(target)])
     return target
+
+
+def _duration(path: Path) -> str:
+    words = ["ffprobe", "-v", "error", "-show_entries", "stream=duration", "-of", "csv=p=0", str(path)]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _run(command: list[str]) -> None:
