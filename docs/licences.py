@@ -74,10 +74,12 @@ class LicenceError(Exception):
 
 
 def locked(path: Path) -> dict[str, list[str]]:
-    """Name → versions of a lock file."""
+    """Name → versions of a lock file, without what only Windows installs."""
     found: dict[str, list[str]] = {}
-    for name, version in re.findall(r"^([A-Za-z0-9._-]+)==([^ \\]+)", path.read_text("utf-8"), re.MULTILINE):
-        found.setdefault(name, []).append(version)
+    lines = re.findall(r"^([A-Za-z0-9._-]+)==([^ \\]+)(.*)", path.read_text("utf-8"), re.MULTILINE)
+    for name, version, marker in lines:
+        if "sys_platform == 'win32'" not in marker:
+            found.setdefault(name, []).append(version)
     return found
 
 
@@ -93,7 +95,7 @@ def licence(name: str) -> str:
     said += [c.rpartition(" :: ")[2] for c in about.get_all("Classifier") or [] if c.startswith("License ::")]
     if not said:
         raise LicenceError(f"{name} says nothing of its licence")
-    return SPELLINGS.get(said[0], said[0])
+    return SPELLINGS.get(str(said[0]), str(said[0]))
 
 
 def _short(text: str) -> bool:
