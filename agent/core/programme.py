@@ -111,7 +111,7 @@ class Programme(Struct, kw_only=True):
     """One programme. Times are epoch seconds; `start` None in a bulletin means "now" and is set on admission."""
 
     key: str
-    """`iss/id`, with `/occurrence` for a schedule's, unique on this device."""
+    """`iss/id`, with `/occurrence` for a schedule's, or `/jti` where the same id still fades out: unique here."""
     iss: str
     id: str
     title: str

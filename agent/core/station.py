@@ -499,10 +499,11 @@ class Station:
             if not p.overrides and rules.quiet_at(self._zones[zone], p.start, self.tz):
                 part.reason = Reason.QUIET_HOURS.value
         offered = b.class_ is Class.NORMAL and self.offered(order.iss)
-        former = self.programmes.get(p.key)
-        if former is not None:
+        for former in self._bulletins(p.iss, p.id):
             # The same bulletin again: a renewed stream or a corrected text; it goes on under the new order.
             self._end(former, Reason.SUPERSEDED.value, now)
+        if p.key in self.programmes:
+            p.key = f"{p.key}/{order.jti}"  # voice has not ended the former yet
         self.programmes[p.key] = p
         self._expect(p)
         self.ledger.write(*self.intake.consume(admitted, self.ledger.programme_ack(p, now.wall) or b""))
@@ -512,6 +513,10 @@ class Station:
         self._ack(p, now)
         self._touch(p)
         return None, None
+
+    def _bulletins(self, iss: str, bulletin: str) -> list[Programme]:
+        """What is alive of a bulletin that came as an order; two while the former version is being stopped."""
+        return [p for p in self.programmes.values() if p.by is By.ORDER and (p.iss, p.id) == (iss, bulletin)]
 
     def offered(self, iss: str) -> bool:
         """Whether normal bulletins of this issuer wait for the commune: those from above do, unless `auto`."""
@@ -863,9 +868,9 @@ class Station:
             return
         p.replaced = True
         for bulletin in p.replaces:
-            old = self.programmes.get(f"{p.iss}/{bulletin}")
-            if old is not None and old is not p:
-                self._end(old, Reason.SUPERSEDED.value, now)
+            for old in self._bulletins(p.iss, bulletin):
+                if old is not p:
+                    self._end(old, Reason.SUPERSEDED.value, now)
 
     def _prepare(self, p: Programme, position: Position, gain: float, zone: str, now: Instant) -> Play | None:
         """The play that is ready, or getting ready, to take the programme on from `position`. None: no sound in it."""
