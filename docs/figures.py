@@ -62,12 +62,12 @@ def read(path: Path = BENCH) -> Rows:
 def figure(value: float) -> str:
     """A number with about three digits, never in powers of ten."""
     size = abs(value)
-    places = 0 if size >= 100 else 1 if size >= 10 else 2
+    places = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 0.1 else 3
     return f"{value:.{places}f}"
 
 
 def table(rows: Rows) -> str:
-    """The table in Markdown, with the reasons of missed bounds beneath."""
+    """The table in Markdown; beneath it the reasons of what misses its bound or could not be measured."""
     wanted = {line.name for line in LINES}
     others = {str(row["peer"]) for row in rows if row.get("peer") and row["name"] in wanted}
     peers = [*PEERS, *sorted(others - set(PEERS))]
@@ -79,8 +79,8 @@ def table(rows: Rows) -> str:
         cells = [f"**{_cell(ours, line)}**" if ours else NOT_YET, _bound(ours)]
         cells += [_cell(found, line) if (found := _find(rows, line.name, peer)) else "–" for peer in peers]
         out.append(_row([line.what, *cells]))
-        if ours and ours.get("note"):
-            notes.append(f"- {line.what}: {ours['note']}")
+        if ours and not _kept(ours, line):
+            notes.append(f"- {line.what}: bound not reached. {ours.get('note') or ''}".rstrip())
     return "\n".join([*out, *(["", *notes] if notes else [])])
 
 
@@ -91,16 +91,19 @@ def _find(rows: Rows, name: str, peer: str | None) -> Mapping[str, Any] | None:
 def _cell(row: Mapping[str, Any], line: Line) -> str:
     value = row.get(line.statistic)
     if value is None:
-        raise BenchError(f"{line.name}: there is no {line.statistic}")
-    counted = f" of {row['n']}" if row.get("n") else ""
-    return f"{figure(float(value))} {_unit(row)} ({line.statistic}{counted})"
+        return "could not be measured"
+    return f"{figure(float(value))} {_unit(row)} ({line.statistic} of {row['n']})"
 
 
 def _bound(row: Mapping[str, Any] | None) -> str:
-    target = None if row is None else row.get("target")
-    if row is None or target is None:
+    if row is None or row.get("target") is None:
         return "–"
-    return f"≤ {target:g} {_unit(row)}" if isinstance(target, int | float) else str(target)
+    return f"≤ {row['target']:g} {_unit(row)}"
+
+
+def _kept(row: Mapping[str, Any], line: Line) -> bool:
+    value, target = row.get(line.statistic), row.get("target")
+    return value is not None and (target is None or float(value) <= float(target))
 
 
 def _unit(row: Mapping[str, Any]) -> str:

@@ -60,14 +60,27 @@ def test_a_figure_stands_beside_those_of_its_peers(figures: ModuleType) -> None:
         row("command_to_sample_ms", median=1.234, target=5),
         row("command_to_sample_ms", median=19.04, peer="mpv"),
         row("command_to_sample_ms", median=451.3, peer="liquidsoap"),
-        row("order_to_sample_ms", p99=60.0, target="≤ 50 ms p99", note="two cores were busy"),
+        row("order_to_sample_ms", p99=60.0, target=50, note="two cores were busy"),
+        row("ready_s", median=None, n=0, target=0.4, note="not measured: no card"),
+        row("pss_idle_mb", target=45, note="kept"),
     ]
     lines = figures.table(rows).splitlines()
     assert lines[0].split(" | ")[3:] == ["mpv", "mpd", "liquidsoap |"]
     ours = next(line for line in lines if "Prepared programme" in line)
     assert "**1.23 ms (median of 100)** | ≤ 5 ms | 19.0 ms (median of 100) | – | 451 ms (median of 100)" in ours
-    assert "≤ 50 ms p99" in next(line for line in lines if "emergency" in line)
-    assert lines[-1].endswith("two cores were busy")
+    assert "**60.0 ms (p99 of 100)** | ≤ 50 ms" in next(line for line in lines if "emergency" in line)
+    assert "**could not be measured**" in next(line for line in lines if "ready" in line)
+    assert [line.partition(": bound not reached. ")[2] for line in lines if line.startswith("- ")] == [
+        "two cores were busy",
+        "not measured: no card",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0, "0.000"), (0.0083, "0.008"), (0.4, "0.40"), (19.04, "19.0"), (23_200, "23200")]
+)
+def test_figures_are_written_out(value: float, text: str, figures: ModuleType) -> None:
+    assert figures.figure(value) == text
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '[{"unit": "ms"}]'])

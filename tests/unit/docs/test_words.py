@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-import tomllib
 from pathlib import Path
 
 import msgspec
@@ -77,8 +77,6 @@ def test_messages_that_the_guide_quotes_are_those_that_people_see() -> None:
 
 
 def test_the_contract_names_every_verb_of_the_control_socket() -> None:
-    import inspect
-
     source = inspect.getsource(ControlSocket)
     cases = [word for case in re.findall(r"case ((?:\"\w+\"(?: \| )?)+):", source) for word in re.findall(r"\w+", case)]
     assert cases
@@ -92,10 +90,10 @@ def test_nothing_private_is_told(document: Path) -> None:
     assert not re.search(r"/work/|/tmp/|/home/|/root/|localhost:\d", text)
 
 
-def test_the_changelog_keeps_its_form_and_knows_the_version() -> None:
+def test_the_changelog_keeps_its_form() -> None:
     text = (ROOT / "CHANGELOG.md").read_text("utf-8")
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
     heads = re.findall(r"^## (.+)$", text, re.MULTILINE)
     assert heads[0] == "[Unreleased]"
     assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", head) for head in heads[1:])
-    assert version == "0.1.0" or any(head.startswith(f"[{version}]") for head in heads[1:])
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security", "Not there yet"}
+    assert set(re.findall(r"^### (.+)$", text, re.MULTILINE)) <= kinds
