@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Struct
@@ -16,7 +19,7 @@ from agent.core.intake import Intake
 from agent.core.ledger import Ledger
 from agent.core.outbox import Outbox
 from agent.core.report import Reporter
-from agent.core.station import Station
+from agent.core.station import REMOTE_KEYS, Station
 from agent.link import topics
 from agent.model import events as ev
 from agent.model import screen
@@ -36,6 +39,7 @@ from agent.model.records import (
     Write,
 )
 from agent.model.time import Instant
+from agent.store import playlog
 from agent.trust.authorities import Trusted
 from agent.trust.keys import PrivateKey, generate
 from agent.trust.replay import ReplayMemory
@@ -110,12 +114,53 @@ def public(key: PrivateKey) -> dict[str, str]:
 
 
 class Sounding(Struct, kw_only=True):
+    """A play that voice has. `segments`: (when its first sample is due, samples), in order."""
+
     open: vo.Open
     begin: float
     zones: set[str]
-    segments: list[int] = []
+    segments: list[tuple[float, int]] = []
     closed: bool = False
     started: bool = False
+
+    @property
+    def local(self) -> bool:
+        return self.open.play.startswith("local:")
+
+    def append(self, samples: int, wall: float) -> None:
+        """A segment; where the one before it is over already, the bridge fills what lies between."""
+        self.segments.append((max(self.begin, wall if self.started else self.begin, self.finish), samples))
+
+    @property
+    def finish(self) -> float:
+        return max((at + samples / RATE for at, samples in self.segments), default=self.begin)
+
+    def sent(self, wall: float) -> list[int]:
+        """Samples sent of each segment until `wall`."""
+        if not self.started:
+            return [0] * len(self.segments)
+        return [min(samples, max(0, round((wall - at) * RATE))) for at, samples in self.segments]
+
+    @property
+    def sounds(self) -> bool:
+        """Whether there is something to begin with: a sound, or a bridge while more is to come."""
+        return any(samples for _, samples in self.segments) or (self.open.bridge is not None and not self.closed)
+
+
+class Stretch(Struct, kw_only=True):
+    """What was heard without a break in one zone. `why`: what ended it, as voice said; None: it goes on."""
+
+    zone: str
+    play: str
+    programme: str
+    begin: float
+    end: float | None = None
+    samples: int = 0
+    why: str | None = None
+    excused: bool = False
+    """The power failed before its beginning was on the disk: an emergency's, for nothing else sounds before."""
+    unseen: bool = False
+    """It went on while there was no agent: its end is not known to the log."""
 
 
 class World:
@@ -137,30 +182,58 @@ class World:
         self.states: dict[tuple[str, str, str], PutState] = {}
         self.docs: dict[str, bytes] = {}
         self.log: list[dict[str, Any]] = []
+        self.checkpoint: playlog.Checkpoint | None = None
         self.link_up = True
         self.disk_full = False
+        self.slow_disk = False
+        """Batches wait in `uncommitted` until `commit`; a power cut loses them."""
+        self.uncommitted: deque[do.Persist] = deque()
+        self.earliest: float | None = None
+        """What `Instant.earliest` says while the clock is not trusted."""
         self.acknowledged: list[int] = []
+        self.unacknowledged: dict[int, tuple[str, bytes]] = {}
+        """Command orders which the broker sends again at each connection."""
+        self.retained: dict[str, bytes] = {}
+        self.voice_up = False
         self.on: dict[str, Sounding] = {}
+        self.pressed: list[tuple[str, float, list[str]]] = []
+        """Buttons whose message waits for the one that is on, as voice keeps them."""
         self.pipes: dict[tuple[str, int], int] = {}
+        self.decoding: set[str] = set()
+        """Plays whose decoders were started and not ended."""
+        self.broken: dict[str, float] = {}
+        """Media (SHA-256) whose decoder fails after so many seconds."""
+        self.slow_decoders = False
+        """Marks wait in `marks` until `decode`."""
+        self.marks: list[ev.FeedMark] = []
+        self.mute_speech = False
         self.heard: list[tuple[float, str, str, str]] = []
         """(wall, zone, play, "begin" | "end")"""
+        self.stretches: list[Stretch] = []
         self.boards: dict[str, screen.ScreenCommand] = {}
         self.replies: dict[int, dict[str, Any]] = {}
         self.locked: list[str] = []
-        self._queue: list[Struct] = []
+        self.watch: Callable[[], None] = lambda: None
+        """Called whenever all that follows from an event has been done."""
+        self._outbox: dict[int, PutOut] = {}
+        self._with_link: dict[int, PutOut] = {}
+        self._tokens = 0
+        self._presses = 0
+        self._queue: deque[Struct] = deque()
+        self._handling = 0
         self.boot()
 
     # the machine
 
     def boot(self) -> None:
-        """Start (again) from what is in the store."""
+        """Start the agent (again) from what is in the store."""
         snapshot = Snapshot(
             orders=list(self.orders.values()),
             states=list(self.states.values()),
             programmes=dict(self.docs),
             outbox=list(self.rows.values()),
             values=dict(self.values),
-            log_n=len(self.log),
+            log_n=self.log[-1]["n"] if self.log else 0,
             log_hash=self.log[-1]["hash"] if self.log else "0" * 64,
             empty=not self.orders,
         )
@@ -173,38 +246,55 @@ class World:
             for name in ("gong", "siren", "drill")
         }
         catalogue = Catalogue(self.config, chimes, self._path, lambda lang: lang == "vi")
-        intake = Intake(self.config, trusted, ReplayMemory.load(snapshot, T0 - 5000), recurrence.check)
-        from zoneinfo import ZoneInfo
-
+        intake = Intake(
+            self.config, trusted, ReplayMemory.load(snapshot, T0 - 5000), recurrence.check, REMOTE_KEYS.__contains__
+        )
         ledger = Ledger(ZoneInfo(self.config.timezone), snapshot, Outbox.load(snapshot))
         reporter = Reporter(self.config, "0", "none", dict, self.now)
-        self.on.clear()
+        self.pipes.clear()
+        self.decoding.clear()
+        self.marks.clear()
+        self._with_link.clear()
         self.boards.clear()
         self.station = Station(self.config, snapshot, intake, ledger, catalogue, reporter, self.now)
         self.station.sign = self._sign
         self._carry_out(self.station.begin(self.now))
-        self.post(
-            vo.Hello(version="0", pid=1, armed_ns=self.mono, zones=["loa", "loa-2"], pinned=[], relays={}),
-            ev.LinkUp(1),
-        )
+        self.voice_back()
+        if self.link_up:
+            self._connect()
 
     @property
     def now(self) -> Instant:
-        return Instant(self.mono, self.wall, self.trusted_clock)
+        return Instant(self.mono, self.wall, self.trusted_clock, None if self.trusted_clock else self.earliest)
 
     def post(self, *events: Struct) -> None:
         """Events into the inbox, handled at once, with all that follows from them."""
         self._queue.extend(events)
+        if self._handling:
+            return
         while self._queue:
-            self._carry_out(self.station.handle(self._queue.pop(0), self.now))
+            self._handling += 1
+            assert self._handling < 5000, f"the owner and its world keep each other busy: {self._queue[0]}"
+            event = self._queue.popleft()
+            self._carry_out(self.station.handle(event, self.now))
+            if isinstance(event, _Sound):
+                self._sound()
+        self._handling = 0
+        self._check_alone()
+        self.watch()
 
     def advance(self, seconds: float) -> None:
         """Let time pass; everything due happens at its moment."""
         end = self.wall + seconds
+        idle = 0
         while True:
+            wake = self.station.next_wake(self.now)
+            assert 0 <= wake <= 1, f"next_wake says {wake}"
             due = [s.begin if not s.started else self._end_of(s) for s in self.on.values()]
-            at = min([self.wall + self.station.next_wake(self.now), *(t for t in due if t is not None), end])
+            at = min([self.wall + wake, *(t for t in due if t is not None), end])
             step = max(0.0, at - self.wall)
+            idle = idle + 1 if step == 0 else 0
+            assert idle < 100, "the owner wakes again and again without need"
             self.wall += step
             self.mono += round(step * 1e9)
             self._sound()
@@ -212,10 +302,119 @@ class World:
             if self.wall >= end - 1e-9:
                 return
 
-    def crash(self) -> None:
-        """Power off and on: what was not committed is gone."""
-        self._queue.clear()
+    def leap(self, seconds: float) -> None:
+        """Time passes, but what happens meanwhile has not been told yet: news that cross an order."""
+        self.wall += seconds
+        self.mono += round(seconds * 1e9)
+
+    def crash(self, off_s: float = 0.0) -> None:
+        """Power off and on after `off_s`: what was not committed is gone, and so is voice."""
+        self._lose_memory()
+        self._silence_voice("power")
+        self._excuse()
+        self.leap(off_s)
         self.boot()
+
+    def restart(self) -> None:
+        """The agent alone is killed and started again: voice ends its plays, and goes on with the buttons'."""
+        self._lose_memory()
+        self._silence_voice("disconnected", keep_local=True)
+        for stretch in self.stretches:
+            stretch.unseen = stretch.unseen or stretch.end is None
+        self._excuse()
+        self.boot()
+
+    def _lose_memory(self) -> None:
+        self._queue.clear()
+        self._handling = 0
+        self.uncommitted.clear()
+
+    def _silence_voice(self, why: str, *, keep_local: bool = False) -> None:
+        if not keep_local:
+            self.pressed.clear()
+            self.locked = []
+        for running in [s for s in self.on.values() if not (keep_local and s.local)]:
+            for zone in sorted(running.zones):
+                self._ended(running, zone, why)
+
+    def _excuse(self) -> None:
+        """What sounded before its beginning was on the disk can have no entry."""
+        docs = [msgspec.json.decode(doc) for doc in self.docs.values()]
+        known = {
+            (zone, round(part["stretch_started"], 3))
+            for doc in docs
+            for zone, part in doc["parts"].items()
+            if part.get("stretch_started") is not None
+        }
+        known |= {(e["zone"], round(_epoch(e["started"]), 3)) for e in self.log if e["started"]}
+        for stretch in self.stretches:
+            if not any(z == stretch.zone and abs(at - stretch.begin) < 0.002 for z, at in known):
+                stretch.excused = True
+
+    # voice and link
+
+    def lose_voice(self) -> None:
+        """Voice dies, with everything that sounds."""
+        if self.voice_up:
+            self.voice_up = False
+            self._silence_voice("voice-lost")
+            self.post(ev.VoiceLost("it was killed"))
+
+    def voice_back(self) -> None:
+        """Voice runs and is connected."""
+        self.voice_up = True
+        zones = [z.id for z in self.config.zones if z.kind == "sound"]
+        self.post(vo.Hello(version="0", pid=1, armed_ns=self.mono, zones=zones, pinned=[], relays={}))
+
+    def set_link(self, up: bool) -> None:
+        """The broker goes or comes back; it sends again what was not acknowledged, and all that is retained."""
+        if up == self.link_up:
+            return
+        self.link_up = up
+        if up:
+            self._connect()
+        else:
+            self.post(ev.LinkDown("the broker is gone"))
+
+    def _connect(self) -> None:
+        self.post(ev.LinkUp(1))
+        rows, self._with_link = self._with_link, {}
+        for row in rows.values():
+            self._publish(row)
+        again = [*self.retained.items()]
+        self.post(*(ev.OrderArrived(topic, raw, True, 0) for topic, raw in again))
+        self.redeliver()
+
+    def redeliver(self) -> None:
+        """The broker sends again what was never acknowledged."""
+        waiting, self.unacknowledged = self.unacknowledged, {}
+        for topic, raw in waiting.values():
+            self.deliver(topic, raw)
+
+    def deliver(self, topic: str, raw: bytes) -> None:
+        """Bytes on an order topic. While the link is down the broker keeps them."""
+        self._tokens += 1
+        self.unacknowledged[self._tokens] = (topic, raw)
+        if self.link_up:
+            self.post(ev.OrderArrived(topic, raw, False, self._tokens))
+
+    def commit(self, batches: int | None = None) -> None:
+        """What waits for the slow disk is written, oldest first."""
+        left = len(self.uncommitted) if batches is None else batches
+        while self.uncommitted and left:
+            left -= 1
+            self._commit(self.uncommitted.popleft())
+            self.post()
+
+    def decode(self) -> None:
+        """The decoders catch up."""
+        marks, self.marks = self.marks, []
+        self.post(*marks)
+
+    def arrive(self, sha256: str, seconds: float) -> None:
+        """A media file is complete."""
+        self.media[sha256] = seconds
+        self.post(ev.MediaReady(sha256, self._path(sha256) or ""))
 
     # orders
 
@@ -225,13 +424,16 @@ class World:
         claims.setdefault("jti", f"{op}-{iss}-{self.province.ctr[iss]}")
         claims.setdefault("ttl", 3600.0)
         raw = self.province.signer(iss).order(op, args, [DEVICE], now=self.wall, ctr=self.province.ctr[iss], **claims)
-        self.post(ev.OrderArrived(topics.order(DEVICE), raw.encode(), False, len(self.acknowledged) + 1))
+        self.deliver(topics.order(DEVICE), raw.encode())
         return str(claims["jti"])
 
     def state_order(self, op: str, args: dict[str, Any], iss: str = "tinh") -> None:
         """Sign and deliver a state order."""
         raw = self.province.signer(iss).order(op, {"scope": DEVICE, **args}, [DEVICE], now=self.wall)
-        self.post(ev.OrderArrived(topics.desired(DEVICE, op, iss), raw.encode(), True, 0))
+        topic = topics.desired(DEVICE, op, iss)
+        self.retained[topic] = raw.encode()
+        if self.link_up:
+            self.post(ev.OrderArrived(topic, raw.encode(), True, 0))
 
     def ask(self, what: str, **args: Any) -> dict[str, Any]:
         """A person's command."""
@@ -240,32 +442,56 @@ class World:
         return self.replies[token]
 
     def press(self, button: str, seconds: float = 6.0) -> str:
-        """Voice puts an emergency button on the air on its own account."""
-        play = f"local:{button}:{int(self.wall)}"
-        zones = ["loa", "loa-2"]
-        ended = []
+        """An emergency button. Voice puts it on the air on its own account; returns its play's name."""
+        spec = next(b for b in self.config.buttons if b.id == button)
+        playing = {s.open.play.split(":")[1] for s in self.on.values() if s.local}
+        if self.voice_up and button not in playing and all(w[0] != button for w in self.pressed):
+            zones = [z for z in self.config.match(spec.zones) if self._is_sound(z) and z not in self.locked]
+            if zones:
+                self.pressed.append((button, seconds, zones))
+        self.post(vo.ButtonEvent(button=button, state="pressed", at_ns=self.mono))
+        self._serve_pressed()
+        self.post()
+        return f"local:{button}:{self._presses}"
+
+    def _serve_pressed(self) -> None:
+        """Messages that wait begin where no local play is; what sounded there ends."""
+        waiting, self.pressed = self.pressed, []
+        for button, seconds, wanted in waiting:
+            busy = {z for s in self.on.values() if s.local for z in s.zones}
+            zones = [z for z in wanted if z not in busy]
+            if len(zones) < len(wanted):
+                self.pressed.append((button, seconds, [z for z in wanted if z in busy]))
+            if zones:
+                self._begin_local(button, seconds, zones)
+
+    def _begin_local(self, button: str, seconds: float, zones: list[str]) -> None:
+        self._presses += 1
+        play = f"local:{button}:{self._presses}"
+        fading: list[Struct] = []
         for running in list(self.on.values()):
-            for zone in sorted(running.zones):
-                ended.append(self._ended(running, zone, "local"))
-        self.on[play] = Sounding(
-            open=vo.Open(play=play, zones=zones),
-            begin=self.wall,
-            zones=set(zones),
-            segments=[int(seconds * RATE)],
-            closed=True,
-            started=True,
+            for zone in sorted(running.zones & set(zones)):
+                ended = self._ended(running, zone, "local")
+                # What is not heard yet ends at once, the rest with the first period of the message.
+                (fading if running.started else self._queue).append(ended)
+        running = Sounding(open=vo.Open(play=play, zones=zones), begin=self.wall, zones=set(zones), closed=True)
+        running.append(round(seconds * RATE), self.wall)
+        running.started = True
+        self.on[play] = running
+        for zone in zones:
+            self._begin(zone, running)
+        self._queue.append(
+            vo.LocalStarted(
+                play=play,
+                button=button,
+                message=next(b.action.message or "" for b in self.config.buttons if b.id == button),
+                zones=zones,
+                pressed_ns=self.mono,
+                at_ns=self.mono,
+                submitted_ns=self.mono,
+            )
         )
-        started = vo.LocalStarted(
-            play=play,
-            button=button,
-            message="bao-dong",
-            zones=zones,
-            pressed_ns=self.mono,
-            at_ns=self.mono,
-            submitted_ns=self.mono,
-        )
-        self.post(started, *ended)
-        return play
+        self._queue.extend(fading)
 
     # what one sees
 
@@ -282,7 +508,7 @@ class World:
         """The bulletin that is heard in a zone."""
         for s in self.on.values():
             if zone in s.zones and s.started:
-                return s.open.play.split("#")[0].partition("/")[2] or s.open.play
+                return s.open.play.split("#")[0].partition("/")[2].partition("/")[0] or s.open.play
         return None
 
     def outcomes(self, zone: str = "loa") -> list[tuple[str, str, str | None]]:
@@ -293,7 +519,81 @@ class World:
         return command.pages[0].title if isinstance(command, screen.Show) else "nghỉ"
 
     def _sent(self) -> list[tuple[str, dict[str, Any]]]:
-        return [(row.topic, msgspec.json.decode(row.body)) for row in self._outbox]
+        """What the province has: each row once, in the order in which it came."""
+        return [(row.topic, msgspec.json.decode(row.body)) for row in self._outbox.values()]
+
+    def _is_sound(self, zone: str) -> bool:
+        return self.config.zone(zone).kind == "sound"
+
+    # what must hold at all times
+
+    def audit(self) -> list[str]:
+        """What is wrong with the acks, the play log, the store and the decoders as they are now. All is said once."""
+        found = [*self._audit_acks(), *self._audit_log(), *self._audit_decoders()]
+        if not self.uncommitted and self.station.storage_bad is None:
+            live = set(self.station.programmes)
+            if live != set(self.docs):
+                found.append(f"the store has {sorted(self.docs)}, alive are {sorted(live)}")
+        return found
+
+    def _audit_acks(self) -> Iterator[str]:
+        by_jti: dict[str, list[dict[str, Any]]] = {}
+        for topic, body in self._sent():
+            if topic == "ack":
+                by_jti.setdefault(body["jti"], []).append(body)
+        order = ["received", "offered", "accepted", "running"]
+        for jti, acks in by_jti.items():
+            told: dict[int, dict[str, Any]] = {}
+            for ack in acks:
+                if told.setdefault(ack["seq"], ack) != ack:
+                    yield f"{jti}: two different acks with seq {ack['seq']}: {told[ack['seq']]}, {ack}"
+            states = [told[n]["state"] for n in sorted(told)]
+            if sorted(told) != list(range(1, len(told) + 1)):
+                yield f"{jti}: seq {sorted(told)}"
+            ends = [s for s in states if s in ("done", "failed", "rejected")]
+            if len(ends) > 1 or (ends and states[-1] != ends[0]):
+                yield f"{jti}: {states}"
+            steps = [order.index(s) for s in states if s in order]
+            if steps != sorted(steps) or any(steps.count(n) > 1 for n in (0, 1, 2)):
+                yield f"{jti}: {states}"
+
+    def _audit_log(self) -> Iterator[str]:
+        for problem in playlog.verify(self.log, self.checkpoint):
+            yield f"the play log: {problem}"
+        if self.uncommitted or self.station.storage_bad is not None:
+            return
+        for zone in [z.id for z in self.config.zones if z.kind == "sound"]:
+            entries = [e for e in self.log if e["zone"] == zone and e["started"] is not None]
+            stretches = [s for s in self.stretches if s.zone == zone and s.end is not None]
+            entries.sort(key=lambda e: _epoch(e["started"]))
+            for stretch in stretches:
+                mine = [e for e in entries if abs(_epoch(e["started"]) - stretch.begin) < 0.002]
+                if stretch.excused and not mine:
+                    continue
+                if len(mine) != 1:
+                    yield f"{len(mine)} entries for {stretch}"
+                    continue
+                entries.remove(mine[0])
+                yield from self._audit_entry(mine[0], stretch)
+            yield from (f"an entry for what nobody heard: {e}" for e in entries)
+
+    @staticmethod
+    def _audit_entry(entry: dict[str, Any], stretch: Stretch) -> Iterator[str]:
+        end = stretch.end or 0.0
+        ended = _epoch(entry["ended"])
+        cut = stretch.unseen or stretch.why in ("power", "disconnected")
+        if ended > end + 0.002 or (not cut and ended < end - 0.002):
+            yield f"{entry} ends {ended - end:+.3f} s from what was heard: {stretch}"
+        if not stretch.unseen and (entry["result"] == "completed") != (stretch.why == "completed"):
+            yield f"{entry} for {stretch}"
+
+    def _audit_decoders(self) -> Iterator[str]:
+        wanted = {p.id for p in [*self.station.plays.values(), *self.station._prepared.values()]}
+        for play in self.decoding - wanted:
+            yield f"decoders of {play} run for nothing"
+        for play, segment in self.pipes:
+            if play not in wanted:
+                yield f"the pipe of {play}/{segment} is open for nothing"
 
     # carrying out
 
@@ -302,12 +602,16 @@ class World:
             handler: Callable[[Any], None] = getattr(self, f"_{type(command).__name__.lower()}", lambda c: None)
             handler(command)
 
-    _outbox: list[PutOut] = []
-
     def _persist(self, c: do.Persist) -> None:
         if self.disk_full:
             self._queue.append(ev.CommitFailed(c.batch, "no space left on the card"))
             return
+        if self.slow_disk or self.uncommitted:
+            self.uncommitted.append(c)
+        else:
+            self._commit(c)
+
+    def _commit(self, c: do.Persist) -> None:
         for write in c.writes:
             self._write(write)
         self._queue.append(ev.Committed(c.batch))
@@ -317,6 +621,7 @@ class World:
             case PutOrder():
                 self.orders[write.iss, write.jti] = write
             case PutState():
+                self.states.pop((write.iss, write.scope, write.op), None)  # a row replaced comes last
                 self.states[write.iss, write.scope, write.op] = write
             case PutProgramme():
                 self.docs[write.key] = write.doc
@@ -334,36 +639,55 @@ class World:
                 self.values.pop(write.key, None)
 
     def _offerrows(self, c: do.OfferRows) -> None:
-        self._outbox = [*self._outbox, *c.rows]
-        if self.link_up:
-            self._queue.extend(ev.OutTaken(row.seq) for row in c.rows)
+        for row in c.rows:
+            if self.link_up:
+                self._publish(row)
+            else:
+                self._with_link[row.seq] = row
+
+    def _publish(self, row: PutOut) -> None:
+        """The province knows a row that comes again by its `seq`."""
+        known = self._outbox.setdefault(row.seq, row)
+        assert known == row, f"outbox row {row.seq} in two forms: {known} {row}"
+        self._queue.append(ev.OutTaken(row.seq))
 
     def _acknowledge(self, c: do.Acknowledge) -> None:
         self.acknowledged.append(c.token)
+        self.unacknowledged.pop(c.token, None)
 
     def _speak(self, c: do.Speak) -> None:
+        if self.mute_speech:
+            self._queue.append(ev.SpeechFailed(c.key, "the engine died"))
+            return
         self._queue.append(ev.SpeechReady(c.key, f"/speech/{c.key}.wav", c.key.encode().hex()[:64].ljust(64, "0"), 3.0))
 
     def _expand(self, c: do.Expand) -> None:
-        from zoneinfo import ZoneInfo
-
         zone = ZoneInfo(self.config.timezone)
         starts = {e.id: recurrence.expand(e, zone, c.after, c.before) for e in c.entries}
         self._queue.append(ev.Expanded(c.issuer, c.generation, starts, c.before))
 
     def _startfeed(self, c: do.StartFeed) -> None:
+        assert (c.play, c.segment) not in self.pipes, f"{c} twice"
+        self.decoding.add(c.play)
+        marks = [ev.FeedMark(c.play, c.segment, c.pieces[0].item, "ready")] if c.pieces else []
         total = 0
         for piece in c.pieces:
             samples = self._length(piece)
+            sha = (piece.path or "").rpartition("/")[2]
+            if sha in self.broken:
+                samples = min(samples, round(self.broken[sha] * RATE))
+                marks.append(ev.FeedMark(c.play, c.segment, piece.item, "failed", samples, "damaged"))
+            else:
+                marks.append(ev.FeedMark(c.play, c.segment, piece.item, "ended", samples))
             total += samples
-            self._queue.append(ev.FeedMark(c.play, c.segment, piece.item, "ended", samples))
         self.pipes[c.play, c.segment] = max(0, total - c.skip_samples)
-        self._queue.append(ev.FeedMark(c.play, c.segment, c.pieces[0].item, "ready"))
-        self._queue.append(ev.FeedMark(c.play, c.segment, c.pieces[-1].item, "done"))
+        marks.append(ev.FeedMark(c.play, c.segment, -1, "done"))
+        (self.marks if self.slow_decoders else self._queue).extend(marks)
 
     def _length(self, piece: Any) -> int:
         if piece.url is not None:
-            return int((piece.seconds or 0.0) * RATE)
+            seconds = piece.seconds or 0.0
+            return int((seconds if self.relay_seconds is None else min(seconds, self.relay_seconds)) * RATE)
         if "/chimes/" in piece.path:
             return int(1.5 * RATE)
         if "/speech/" in piece.path:
@@ -371,8 +695,14 @@ class World:
         return int(self.media[piece.path.rpartition("/")[2]] * RATE)
 
     def _handfeed(self, c: do.HandFeed) -> None:
-        if c.play in self.on:
-            self.on[c.play].segments.append(self.pipes.pop((c.play, c.segment)))
+        samples = self.pipes.pop((c.play, c.segment), None)
+        if samples is not None and c.play in self.on:
+            self.on[c.play].append(samples, self.wall)
+
+    def _dropfeeds(self, c: do.DropFeeds) -> None:
+        self.decoding.discard(c.play)
+        for key in [k for k in self.pipes if k[0] == c.play]:
+            del self.pipes[key]
 
     def _toscreen(self, c: do.ToScreen) -> None:
         self.boards[c.zone] = c.command
@@ -383,74 +713,108 @@ class World:
         self.replies[c.token] = c.body
 
     def _tovoice(self, c: do.ToVoice) -> None:
+        if not self.voice_up:
+            return
         match c.command:
             case vo.Open() as command:
-                begin = self.wall if command.at_ns is None else self.now.wall_of(command.at_ns)
-                self.on[command.play] = Sounding(open=command, begin=begin, zones=set(command.zones))
-                self.on[command.play].segments = [int(1.5 * RATE)] * len(command.pinned)
-                self._queue.append(_Sound())
+                self._open(command)
             case vo.Close(play=play):
                 if play in self.on:
                     self.on[play].closed = True
             case vo.Stop(play=play, zones=zones, reason=reason):
-                if play in self.on:
-                    for zone in zones or sorted(self.on[play].zones):
-                        self._queue.append(self._ended(self.on[play], zone, reason))
-            case vo.EndLocal():
-                for running in [s for s in self.on.values() if s.open.play.startswith("local:")]:
-                    for zone in sorted(running.zones):
-                        self._queue.append(self._ended(running, zone, "stopped"))
+                running = self.on.get(play)
+                if running is not None and not running.local:
+                    over = running.started and (self._end_of(running) or self.wall + 1) <= self.wall
+                    for zone in zones or sorted(running.zones):
+                        if zone in running.zones:
+                            self._queue.append(self._ended(running, zone, "completed" if over else reason))
+            case vo.EndLocal(zones=zones):
+                self._end_local(zones, "stopped")
             case vo.Lock(zones=zones):
-                self.locked = zones
+                self.locked = list(zones)
+                self._end_local(zones, "silenced")
             case _:
                 pass
 
+    def _open(self, command: vo.Open) -> None:
+        assert command.zones, command
+        assert command.play not in self.on, f"{command.play} was opened before"
+        local = {z for s in self.on.values() if s.local for z in s.zones}
+        for zone in command.zones:
+            if zone in local:
+                self._queue.append(vo.Ended(play=command.play, zone=zone, at_ns=self.mono, samples=0, reason="local"))
+        zones = set(command.zones) - local
+        if zones:
+            begin = self.wall if command.at_ns is None else max(self.wall, self.now.wall_of(command.at_ns))
+            running = self.on[command.play] = Sounding(open=command, begin=begin, zones=zones)
+            if command.pinned:
+                running.append(int(1.5 * RATE) * len(command.pinned), self.wall)
+            self._queue.append(_Sound())
+
+    def _end_local(self, zones: list[str] | None, reason: str) -> None:
+        chosen = set(self.config.match(["*"]) if zones is None else zones)
+        waiting, self.pressed = self.pressed, []
+        self.pressed = [(b, s, left) for b, s, zones in waiting if (left := [z for z in zones if z not in chosen])]
+        for running in [s for s in self.on.values() if s.local]:
+            for zone in sorted(running.zones & chosen):
+                self._queue.append(self._ended(running, zone, reason))
+
     def _sound(self) -> None:
         for running in list(self.on.values()):
-            if not running.started and running.begin <= self.wall + 1e-9:
+            if not running.started and running.begin <= self.wall + 1e-9 and running.sounds:
+                if running.begin < self.wall:  # its first sound came later than it was due
+                    late = self.wall - running.begin
+                    running.begin = self.wall
+                    running.segments = [(at + late, samples) for at, samples in running.segments]
                 running.started = True
                 for zone in sorted(running.zones):
-                    self._check_alone(zone, running)
-                    self.heard.append((self.wall, zone, running.open.play, "begin"))
+                    self._begin(zone, running)
                     self._queue.append(
                         vo.Started(
                             play=running.open.play, zone=zone, at_ns=self.mono, submitted_ns=self.mono, error_ms=0.0
                         )
                     )
             end = self._end_of(running)
-            if running.started and end is not None and end <= self.wall + 1e-9:
+            if end is not None and end <= self.wall + 1e-9:
                 for zone in sorted(running.zones):
                     self._queue.append(self._ended(running, zone, "completed"))
+        self._serve_pressed()
 
-    def _check_alone(self, zone: str, running: Sounding) -> None:
-        others = [s for s in self.on.values() if s is not running and s.started and zone in s.zones]
-        assert not others, f"{zone} has two owners: {running.open.play} and {others[0].open.play}"
+    def _begin(self, zone: str, running: Sounding) -> None:
+        play = running.open.play
+        self.heard.append((self.wall, zone, play, "begin"))
+        programme = play if running.local else self.station.plays[play].key
+        self.stretches.append(Stretch(zone=zone, play=play, programme=programme, begin=self.wall))
+
+    def _check_alone(self) -> None:
+        """One owner a zone: looked at when all that follows from an event is done."""
+        for zone in self.config.zones:
+            plays = [s.open.play for s in self.on.values() if s.started and zone.id in s.zones]
+            assert len(plays) < 2, f"{zone.id} has several owners: {plays}"
 
     def _end_of(self, running: Sounding) -> float | None:
-        return running.begin + sum(running.segments) / RATE if running.closed else None
+        return running.finish if running.closed else None
 
     def _ended(self, running: Sounding, zone: str, reason: str) -> Struct:
+        """The end of a play in a zone, and the event that tells it."""
         running.zones.discard(zone)
-        left = max(0, round((self.wall - running.begin) * RATE)) if running.started else 0
-        sent: list[int] = []
-        for samples in running.segments:
-            sent.append(min(samples, left))
-            left -= sent[-1]
+        sent = running.sent(self.wall)
         if not running.zones:
             del self.on[running.open.play]
-        self.heard.append((self.wall, zone, running.open.play, "end"))
-        if running.open.play.startswith("local:"):
-            return vo.LocalEnded(
-                play=running.open.play, zone=zone, at_ns=self.mono, samples=sum(sent), level_dbfs=-20.0, reason=reason
-            )
-        return vo.Ended(
+        if running.started:
+            self.heard.append((self.wall, zone, running.open.play, "end"))
+            stretch = next(s for s in self.stretches if s.end is None and (s.zone, s.play) == (zone, running.open.play))
+            stretch.end, stretch.samples, stretch.why = self.wall, sum(sent), reason
+        event = vo.LocalEnded if running.local else vo.Ended
+        more: dict[str, Any] = {} if running.local else {"segments": sent}
+        return event(
             play=running.open.play,
             zone=zone,
             at_ns=self.mono,
             samples=sum(sent),
-            level_dbfs=-20.0,
+            level_dbfs=-20.0 if sum(sent) else None,
             reason=reason,
-            segments=sent,
+            **more,
         )
 
     def _path(self, sha256: str) -> str | None:
@@ -467,6 +831,10 @@ class World:
             op, args, [DEVICE], now=now.wall, ttl=3600.0 if command else None, ctr=ctr
         )
         return topics.order(DEVICE) if command else topics.desired(DEVICE, op, iss), raw.encode()
+
+
+def _epoch(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
 
 
 class _Sound(ev.Tick, frozen=True):
