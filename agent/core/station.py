@@ -184,6 +184,8 @@ class Station:
                 self._act.extend(do.ToVoice(c) for c in (vo.Lock(zones=self._locked(now)), vo.Levels(every_ms=200)))
             case ev.VoiceLost():
                 self._voice_lost(now)
+            case vo.Fault(what="pinned") if self._still_spoken(event.detail):
+                pass  # a first start: the message is being spoken and will be loaded
             case vo.Fault():
                 self.ledger.alarm(f"voice-{event.what}", event.detail, now.wall, event.zone)
                 self.reporter.fault(f"voice-{event.what}", event.detail, event.zone)
@@ -930,6 +932,11 @@ class Station:
                 play.cues = self._cues(p, zone)
                 self._urgent = True
                 play.grow(self._act.append, self._now.wall)
+
+    def _still_spoken(self, detail: str) -> bool:
+        """Whether a pinned sound that voice misses is a stored message that has not been spoken yet."""
+        waiting = {m.id for m in self.config.messages} - self.catalogue.messages.keys()
+        return any(detail.startswith(f"message:{name}:") for name in waiting)
 
     def _spoken(self, event: ev.SpeechReady) -> None:
         sound = ev.Sound(event.path, event.sha256, round(event.seconds * vo.RATE))
