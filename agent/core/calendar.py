@@ -37,14 +37,17 @@ class Calendar:
         self.accepted: set[str] = set()
         """`iss/id` of offered entries which the commune has accepted."""
 
-    def replace(self, iss: str, rank: int, entries: list[Entry]) -> None:
-        """An issuer's schedule replaces its former one; acceptance ends with a changed entry."""
+    def replace(self, iss: str, rank: int, entries: list[Entry]) -> set[str]:
+        """An issuer's schedule replaces its former one. Returns the ids of its entries that changed or are gone.
+
+        With a changed entry its acceptance ends; the caller makes that durable.
+        """
         self._generation += 1
         former = self._issuers.get(iss)
-        if former is not None:
-            changed = {i for i, e in former.entries.items() if e not in entries}
-            self.accepted -= {f"{iss}/{i}" for i in changed}
+        changed = set() if former is None else {i for i, e in former.entries.items() if e not in entries}
+        self.accepted -= {f"{iss}/{i}" for i in changed}
         self._issuers[iss] = _Issuer(rank, {e.id: e for e in entries}, self._generation)
+        return changed
 
     def size(self, without: str | None = None) -> int:
         """Entries over all issuers but one."""
@@ -88,8 +91,8 @@ class Calendar:
 
 def late(entry: Entry, start: float, now: float, grace: float) -> bool:
     """Whether an occurrence is over before it could begin: skipped when late, or its time has run out."""
-    if entry.duration_s is not None and start + entry.duration_s <= now:
+    if now > start + BACK_S:
         return True
-    if entry.rrule is None and entry.duration_s is None and entry.on_late is OnLate.JOIN and now > start + BACK_S:
+    if entry.duration_s is not None and start + entry.duration_s <= now:
         return True
     return entry.on_late is OnLate.SKIP and now > start + grace

@@ -99,6 +99,8 @@ class Part(Struct, kw_only=True):
     first_sample_at: float | None = None
     stretch_started: float | None = None
     """Wall time at which the stretch that is on now began; persisted, so that a power cut leaves a log entry."""
+    ending: str | None = None
+    """Why it is being stopped for good; persisted, so that a power cut before its end does not bring it back."""
     stretch_planned: float | None = None
     """When this stretch was to begin: the programme's start, or the moment its zone came free again."""
 

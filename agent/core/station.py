@@ -8,7 +8,7 @@ commit is reported — but an emergency does not wait for the disk (CONTRACT sec
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -18,7 +18,7 @@ from msgspec import Struct
 from agent.core import commands as do
 from agent.core import people, rules
 from agent.core.arbiter import Claim, arbitrate
-from agent.core.calendar import MAX_ENTRIES, Calendar, late
+from agent.core.calendar import BACK_S, MAX_ENTRIES, Calendar, late
 from agent.core.catalogue import Catalogue, Cue, allowed
 from agent.core.commands import Command
 from agent.core.intake import (
@@ -54,7 +54,19 @@ from agent.model import orders, screen
 from agent.model import voice as vo
 from agent.model.orders import Class, Item, OnLate, Reason, Resume
 from agent.model.playlog import Result
-from agent.model.records import DropProgramme, DropValue, PutProgramme, PutValue, Snapshot
+from agent.model.records import (
+    AppendLog,
+    DropOut,
+    DropProgramme,
+    DropValue,
+    PutOrder,
+    PutOut,
+    PutProgramme,
+    PutState,
+    PutValue,
+    Snapshot,
+    Write,
+)
 from agent.model.time import Instant
 from agent.ports import Need
 from agent.trust.refusal import Refusal as TrustRefusal
@@ -75,6 +87,10 @@ REMOTE_KEYS: dict[str, Any] = {"normal_from_above": Literal["offer", "auto"], "p
 REJECTION_EVERY_NS = 60 * 10**9
 """The same order is answered once in this time when its rejection is not remembered."""
 MAX_REJECTIONS = 1000
+TAKEN_NS = 10**9
+"""A zone in which voice refused a play for a button's message is tried again after this."""
+RETRY_NS = 5 * 10**9
+"""What the disk did not take is tried again this often."""
 DRILL_CHIME = "drill"
 BRIDGE = "siren"
 
@@ -119,12 +135,19 @@ class Station:
         self._on: dict[tuple[str, str], str] = {}
         """(programme, zone) → the play or screen showing that is opened or playing there."""
         self._leaving: dict[tuple[str, str], Leaving] = {}
+        self._taken: dict[str, int] = {}
+        """Zones which voice keeps for a button's message, until (monotonic ns) we try again."""
         self._screen_until: dict[tuple[str, str], float] = {}
         self._resting: set[str] = set()
         self._dirty: set[str] = set()
         self._stretches = 0
         self._batch = 0
         self._waiting: dict[int, list[Command]] = {}
+        self._writing: dict[int, list[Write]] = {}
+        self._unwritten: dict[Hashable, tuple[int, Write]] = {}
+        """What failed batches should have written, by what it is about, each with its batch; tried again as one."""
+        self._unanswered: list[Command] = []
+        self._retry_ns = 0
         self._seqs: dict[int, int] = {}
         self._act: list[Command] = []
         self._after: list[Command] = []
@@ -243,7 +266,7 @@ class Station:
             p = self.programmes.get(key)
             self.ledger.write(PutProgramme(key=key, doc=encode(p)) if p else DropProgramme(key=key))
         self._dirty.clear()
-        writes = self.ledger.take()
+        writes = self._with_unwritten(self.ledger.take(), now)
         act, after = self._act, self._after
         self._act, self._after, urgent, self._urgent = [], [], self._urgent, False
         ready: list[Command] = []
@@ -255,9 +278,15 @@ class Station:
                 self._waiting[batch] = [c for c in commands if isinstance(c, _AFTER_COMMIT)]
             ready += act
             act = []
+        if self.storage_bad is not None:
+            # Nothing waits for a disk that takes nothing, but orders stay unacknowledged.
+            ready += [c for c in act + after if not isinstance(c, do.Acknowledge)]
+            self._unanswered += [c for c in after if isinstance(c, do.Acknowledge)]
+            act, after = [], []
         if writes:
             self._batch += 1
             ready.append(do.Persist(self._batch, tuple(writes)))
+            self._writing[self._batch] = writes
             self._waiting[self._batch] = act + after
             self._seqs[self._batch] = self.ledger.outbox.last_seq
         elif self._waiting and act:
@@ -267,11 +296,31 @@ class Station:
         ready.extend(self.reporter.due(self, now))
         return ready
 
+    def _with_unwritten(self, writes: list[Write], now: Instant) -> list[Write]:
+        """What to write now. While the disk takes nothing, all of it waits and is tried together now and then."""
+        if self.storage_bad is None and not self._unwritten:
+            return writes
+        for write in writes:
+            self._unwritten[_about(write)] = (self._batch + 1, write)
+        if now.mono_ns < self._retry_ns:
+            return []
+        self._retry_ns = now.mono_ns + RETRY_NS
+        return [write for _, write in self._unwritten.values()]
+
     def _committed(self, batch: int) -> list[Command]:
+        for write in self._writing.pop(batch, []):
+            about = _about(write)
+            if about in self._unwritten and self._unwritten[about][0] <= batch:
+                del self._unwritten[about]
+        ready = self._waiting.pop(batch, []) + self._hand_over(batch)
         if self.storage_bad is not None:
             self.storage_bad = None
+            self._retry_ns = 0
             self.reporter.alarm(ev.Alarm("storage", "", on=False))
-        return self._waiting.pop(batch, []) + self._hand_over(batch)
+        if not self._unwritten:
+            ready += self._unanswered
+            self._unanswered = []
+        return ready
 
     def _hand_over(self, batch: int) -> list[Command]:
         self.ledger.outbox.durable(self._seqs.pop(batch, 0))
@@ -279,13 +328,22 @@ class Station:
         return [do.OfferRows(tuple(rows))] if rows else []
 
     def _commit_failed(self, event: ev.CommitFailed, now: Instant) -> list[Command]:
-        """Only emergencies go on without a disk. The order stays unacknowledged and will be sent again."""
-        if self.storage_bad is None:
-            self.reporter.alarm(ev.Alarm("storage", event.detail))
-            self.ledger.alarm("storage", event.detail, now.wall)
-        self.storage_bad = event.detail
-        kept = [c for c in self._waiting.pop(event.batch, []) if not isinstance(c, do.Acknowledge)]
-        return kept + self._hand_over(event.batch)
+        """Only emergencies go on without a disk. The order stays unacknowledged until it could be written."""
+        if event.own:
+            self.ledger.alarm("internal", event.detail, now.wall)
+        else:
+            if self.storage_bad is None:
+                self.reporter.alarm(ev.Alarm("storage", event.detail))
+                self.ledger.alarm("storage", event.detail, now.wall)
+            self.storage_bad = event.detail
+        for write in self._writing.pop(event.batch, []):
+            newest, _ = self._unwritten.get(_about(write), (0, None))
+            if event.batch > newest and not event.own:
+                self._unwritten[_about(write)] = (event.batch, write)
+        self._retry_ns = now.mono_ns + RETRY_NS
+        waiting = self._waiting.pop(event.batch, [])
+        self._unanswered += [c for c in waiting if isinstance(c, do.Acknowledge)]
+        return [c for c in waiting if not isinstance(c, do.Acknowledge)] + self._hand_over(event.batch)
 
     def _touch(self, p: Programme) -> None:
         self._dirty.add(p.key)
@@ -303,11 +361,15 @@ class Station:
                 self.ledger.write(DropProgramme(key=key))
                 continue
             self.programmes[key] = p
-            for zone, part in p.parts.items():
+            self._touch(p)
+            for zone, part in list(p.parts.items()):
                 if part.stage in (Stage.OPENED, Stage.PLAYING):
                     self._cut_by_power(p, zone, part, now)
+                if part.stage is not Stage.ENDED and (p.by is By.BUTTON or zone not in self._zones):
+                    self._end_part(p, zone, "power" if zone in self._zones else Reason.NO_SUCH_ZONE.value, now)
+            # Zones that the configuration no longer has.
+            p.parts = {zone: part for zone, part in p.parts.items() if zone in self._zones}
             self._expect(p)
-            self._touch(p)
         for value_key, value in snapshot.values.items():
             if value_key.startswith("tombstone/"):
                 self._tombstones[value_key.removeprefix("tombstone/")] = float(value)
@@ -334,6 +396,7 @@ class Station:
             self._act.append(do.OfferRows(tuple(rows)))
 
     def _cut_by_power(self, p: Programme, zone: str, part: Part, now: Instant) -> None:
+        """A part that was on when the agent ended. How long it sounded then, nobody knows."""
         started = part.stretch_started
         if started is not None:
             self.ledger.log(
@@ -341,13 +404,15 @@ class Station:
                 zone,
                 planned=part.stretch_planned or p.start,
                 started=started,
-                ended=max(started, min(now.wall, started + part.position.samples / vo.RATE)),
+                ended=started,
                 result="interrupted",
-                reason="power",
+                reason=part.ending or "power",
             )
         part.take(Step.INTERRUPT)
         part.stretch_started = None
-        if p.resume is Resume.DROP and started is not None and not p.overrides:
+        if part.ending is not None:
+            self._end_part(p, zone, part.ending, now, logged=started is not None)
+        elif started is not None and (p.by is By.BUTTON or (p.resume is Resume.DROP and not p.overrides)):
             self._end_part(p, zone, "power", now, logged=True)
         elif p.resume is Resume.RESTART:
             part.position = Position()
@@ -442,7 +507,7 @@ class Station:
     def _apply_state(self, order: VerifiedOrder, now: Instant, *, boot: bool = False) -> str | None:
         match order.args:
             case orders.Schedule() as schedule:
-                self._schedule(order, schedule, now)
+                self._schedule(order, schedule, now, boot=boot)
             case orders.Silence() as silence:
                 self.silences.apply(order.iss, order.authority.rank if order.authority else 0, silence, self.config)
                 self._urgent = not boot
@@ -590,20 +655,28 @@ class Station:
         self._conclude(p, Reason.DECLINED.value, now, "declined")
         return True
 
-    def _schedule(self, order: VerifiedOrder, schedule: orders.Schedule, now: Instant) -> None:
-        self.calendar.replace(order.iss, order.authority.rank if order.authority else 0, schedule.entries)
+    def _schedule(self, order: VerifiedOrder, schedule: orders.Schedule, now: Instant, *, boot: bool) -> None:
+        """A schedule replaces the issuer's former one. What it left as it was, and what is on, goes on."""
+        changed = self.calendar.replace(order.iss, order.authority.rank if order.authority else 0, schedule.entries)
+        if not boot:
+            for entry_id in sorted(changed):
+                self.ledger.write(DropValue(key=f"accepted/{order.iss}/{entry_id}"))
         live = {e.id for e in schedule.entries}
         for p in list(self.programmes.values()):
-            if p.by is By.SCHEDULE and p.iss == order.iss:
-                entry = next((e for e in schedule.entries if e.id == p.id), None)
-                if entry is None or p.state in (State.OFFERED, State.ACCEPTED):
-                    gone = Reason.CANCELLED.value if p.id not in live else Reason.SUPERSEDED.value
-                    self._forget(p) if p.state is not State.RUNNING else self._end(p, gone, now)
+            if p.by is not By.SCHEDULE or p.iss != order.iss or p.id not in changed:
+                continue
+            opened = any(part.stage is not Stage.WAITING for part in p.parts.values())
+            if p.state in (State.OFFERED, State.ACCEPTED) and not opened:
+                self._forget(p)  # it may come again as its entry says now
+            elif p.id not in live:
+                self._end(p, Reason.CANCELLED.value, now)
         for entry in schedule.entries:
             self._speak([*entry.items, *orders.as_items(entry.fallback)])
 
     def _occurrences(self, now: Instant) -> None:
-        """Scheduled occurrences that come near become programmes."""
+        """Scheduled occurrences that come near become programmes; none while the time is not known."""
+        if not now.trusted:
+            return
         for iss, authority_rank, entry, start in self.calendar.take(now.wall + AHEAD_S):
             key = f"{iss}/{entry.id}/{int(start)}"
             zones = self._meant(iss, entry.zones)
@@ -663,17 +736,21 @@ class Station:
             for p in hit:
                 self._end(p, Reason.CANCELLED.value, now)
             if not hit or suffix:
-                self._tombstones[key] = order.exp or now.wall + 86400.0
-                self.ledger.write(PutValue(key=f"tombstone/{key}", value=str(self._tombstones[key]).encode()))
+                self._bury(key, order.exp or now.wall + 86400.0)
+
+    def _bury(self, key: str, until: float) -> None:
+        """Nothing of that key may begin until then."""
+        self._tombstones[key] = max(until, self._tombstones.get(key, 0.0))
+        self.ledger.write(PutValue(key=f"tombstone/{key}", value=str(self._tombstones[key]).encode()))
 
     # ---------------------------------------------------------------- silence
 
     def _silenced(self, p: Programme, zone: str, now: Instant) -> bool:
         local = p.by is By.BUTTON or p.iss == self.config.trust.station_authority
-        return self.silences.covers(zone, now.wall, local=local)
+        return self.silences.covers(zone, now.surely, local=local)
 
     def _locked(self, now: Instant) -> list[str]:
-        return [z for z in self._zones if self.silences.covers(z, now.wall, local=True)]
+        return [z for z in self._zones if self.silences.covers(z, now.surely, local=True)]
 
     def _silence(self, now: Instant) -> None:
         self._act.append(do.ToVoice(vo.Lock(zones=self._locked(now))))
@@ -686,6 +763,7 @@ class Station:
 
     def _settle(self, now: Instant) -> None:
         """Compare what should be with what is, and mend the difference. Every event ends here."""
+        self._clock_set(now)
         self._now = now
         for report in self.meter.due(now):
             self._refused(report, now)
@@ -699,7 +777,7 @@ class Station:
         for zone_id, spec in self._zones.items():
             if spec.kind == "screen" and zone_id not in self._resting and not self._owners(zone_id):
                 self._rest(zone_id)
-        self._prepare_ahead(now)
+        self._prepare_ahead(now, {(key, zone) for key, zones in opening.items() for zone, _ in zones})
         self._want(now)
 
     def _zone(self, zone: str, now: Instant, opening: dict[str, list[tuple[str, bool]]]) -> None:
@@ -726,6 +804,8 @@ class Station:
                 winner = self.programmes[ruling.owner.key] if ruling.owner else None
                 local = winner is not None and winner.by is By.BUTTON
                 self._stop(self.programmes[key], zone, "local" if local else Reason.OUTRANKED.value, final=False)
+        if now.mono_ns < self._taken.get(zone, 0):
+            return
         for claim in (ruling.owner, ruling.following):
             if claim is not None and self.programmes[claim.key].parts[zone].stage is Stage.WAITING:
                 opening.setdefault(claim.key, []).append((zone, claim.due))
@@ -848,7 +928,7 @@ class Station:
             self.plays[play.id] = play
             play.due = self._due(p)
             if any(p.parts[z].stretch_planned is not None for z in names):
-                play.due = now.wall
+                play.due = max(play.due, now.wall)  # opened ahead and put off, it still does not begin before its time
             at_ns = None if due else now.mono_of(play.due)
             self._urgent = self._urgent or p.overrides
             play.open(names, at_ns, self._act.append, f"chime:{BRIDGE}" if p.overrides else None)
@@ -869,6 +949,7 @@ class Station:
         if p.replaced:
             return
         p.replaced = True
+        self._touch(p)
         for bulletin in p.replaces:
             for old in self._bulletins(p.iss, bulletin):
                 if old is not p:
@@ -880,7 +961,7 @@ class Station:
         if found is not None:
             return found
         live_seconds = None
-        if p.parts[zone].stretch_planned is not None:
+        if p.parts[zone].stretch_planned is not None or now.wall > self._due(p) + LATE_S:
             live_seconds = self._live_left(p, now)
         cues = self._cues(p, zone, live_seconds)
         if all(c.failed is not None for c in cues[position.piece :]):
@@ -901,11 +982,11 @@ class Station:
         return play
 
     def _live_left(self, p: Programme, now: Instant) -> float | None:
-        """Seconds left of a relay that was interrupted: it ends when it would have ended."""
+        """Seconds left of a relay that was interrupted or had to wait: it ends when it would have ended."""
         bounds = [i.duration_s for i in p.items if i.duration_s is not None]
         return max(1.0, self._due(p) + bounds[0] - now.wall) if bounds else None
 
-    def _prepare_ahead(self, now: Instant) -> None:
+    def _prepare_ahead(self, now: Instant, winning: set[tuple[str, str]]) -> None:
         for p in self.programmes.values():
             if p.state not in (State.ACCEPTED, State.RUNNING) or p.overrides:
                 continue
@@ -919,7 +1000,16 @@ class Station:
                 if now.wall < self._due(p) - self._lead[zone] - PREPARE_S or not self._may_start(p, zone, now):
                     continue
                 gain = rules.gain(self._zones[zone], p.volume_db, now.wall, self.tz, overrides=False)
-                self._prepare(p, part.position, gain, zone, now)
+                if _live(p.items) and now.wall > self._due(p) and (p.key, zone) not in winning:
+                    # Its zone is another's for who knows how long, and a stream that waits is no longer live.
+                    self._unprepare((p.key, part.position, gain))
+                else:
+                    self._prepare(p, part.position, gain, zone, now)
+
+    def _unprepare(self, key: tuple[str, Position, float]) -> None:
+        play = self._prepared.pop(key, None)
+        if play is not None:
+            self._act.append(do.DropFeeds(play.id))
 
     def _content_changed(self) -> None:
         """Emergencies that are on grow by what has come."""
@@ -965,8 +1055,8 @@ class Station:
             for media in self.catalogue.media([*entry.items, *orders.as_items(entry.fallback)]):
                 if media.sha256 not in needs and allowed(media.url, self.config):
                     needs[media.sha256] = Need(media, start, entry.class_.weight, pinned=start < now.wall + 86400.0)
-        for expansion in self.calendar.expansions(now.wall):
-            self._act.append(expansion)
+        if now.trusted:
+            self._act.extend(self.calendar.expansions(now.wall))
         wanted = tuple(needs[k] for k in sorted(needs))
         if wanted != self._wants:
             self._wants = wanted
@@ -1082,7 +1172,8 @@ class Station:
         leaving = self._leaving.pop((p.key, event.zone), None)
         self._on.pop((p.key, event.zone), None)
         sent = event.segments or [event.samples]
-        completed = event.reason == "completed" and leaving is None
+        final = leaving.reason if leaving is not None and leaving.final else None
+        completed = event.reason == "completed"  # it may have come to its end before our Stop arrived
         reason = None if completed else leaving.reason if leaving else event.reason
         nothing = completed and event.samples == 0
         if nothing:
@@ -1109,12 +1200,23 @@ class Station:
         if not play.zones:
             self._act.append(do.DropFeeds(play.id))
             del self.plays[play.id]
-        if nothing:
-            self._end_part(p, event.zone, reason or "", now)
+        if event.reason == "local" and leaving is None:
+            # A button's message is there which we have not been told of, or no longer know after a restart.
+            self._taken[event.zone] = now.mono_ns + TAKEN_NS
+        if nothing and play.origin != Position():
+            # It was to go on, or to be joined, where nothing was left of it.
+            if part.first_sample_at is not None:
+                self._finish(p, event.zone, now)
+            else:
+                self._end_part(p, event.zone, "late", now)
+        elif nothing:
+            self._end_part(p, event.zone, final or reason or "", now)
         elif completed:
             self._finish(p, event.zone, now)
-        elif leaving is not None and leaving.final:
-            self._end_part(p, event.zone, leaving.reason, now, logged=started is not None)
+            if final is not None:
+                self._end_part(p, event.zone, final, now, logged=True)
+        elif final is not None:
+            self._end_part(p, event.zone, final, now, logged=started is not None)
         else:
             self._come_back(p, event.zone, play.position(sent), reason or "", now, logged=started is not None)
         self._touch(p)
@@ -1149,11 +1251,12 @@ class Station:
         self._touch(p)
         self._after_part(p, now)
 
-    def _after_part(self, p: Programme, now: Instant) -> None:
+    def _after_part(self, p: Programme, now: Instant, *, counted: bool = False) -> None:
+        """`counted`: the round was over already."""
         stages = {part.stage for part in p.parts.values()}
         if stages == {Stage.ENDED}:
             self._conclude(p, None, now)
-        elif stages <= {Stage.ENDED, Stage.PAUSED} and Stage.PAUSED in stages and p.repeat is not None:
+        elif stages <= {Stage.ENDED, Stage.PAUSED} and p.repeat is not None and not counted:
             p.rounds += 1
             p.again_at = now.wall + (p.repeat.interval_s or 0.0)
 
@@ -1161,6 +1264,7 @@ class Station:
         part = p.parts[zone]
         if part.stage is Stage.ENDED:
             return
+        paused = part.stage is Stage.PAUSED
         part.take(Step.END)
         part.reason = reason
         if not logged and not part.completed:
@@ -1175,7 +1279,7 @@ class Station:
             result: Result = "declined" if reason == Reason.DECLINED else "skipped" if skipped else "failed"
             self.ledger.log(p, zone, planned=self._due(p), started=None, ended=now.wall, result=result, reason=reason)
         self._touch(p)
-        self._after_part(p, now)
+        self._after_part(p, now, counted=paused)
 
     def _conclude(self, p: Programme, reason: str | None, now: Instant, result: Result | None = None) -> None:
         """The programme's one outcome."""
@@ -1197,12 +1301,15 @@ class Station:
                 p.state = State.FAILED
                 reason = next(iter(replaced), None) or reason or next(iter(ended_early), None)
         self._ack(p, now, reason)
+        if p.by is By.SCHEDULE:
+            # Its occurrence is computed again after a boot and with each version of the schedule.
+            self._bury(p.key, max(now.wall, p.start) + BACK_S + AHEAD_S)
         self._forget(p)
 
     def _forget(self, p: Programme) -> None:
         self.programmes.pop(p.key, None)
         for key in [k for k in self._prepared if k[0] == p.key]:
-            self._act.append(do.DropFeeds(self._prepared.pop(key).id))
+            self._unprepare(key)
         self._touch(p)
 
     def _end(self, p: Programme, reason: str, now: Instant) -> None:
@@ -1219,6 +1326,8 @@ class Station:
         part = p.parts[zone]
         if part.stage in (Stage.OPENED, Stage.PLAYING):
             leaving = self._leaving.get((p.key, zone))
+            part.ending = reason
+            self._touch(p)
             if leaving is not None:
                 leaving.final, leaving.reason = True, reason
             else:
@@ -1286,6 +1395,7 @@ class Station:
         play.zones = list(event.zones)
         self.plays[play.id] = play
         for zone in event.zones:
+            self._taken.pop(zone, None)
             for key in self._owners(zone):
                 if (key, zone) not in self._leaving:
                     self._leaving[key, zone] = Leaving(self._on[key, zone], "local", False)
@@ -1298,6 +1408,7 @@ class Station:
         self._urgent = True
 
     def _local_ended(self, event: vo.LocalEnded, now: Instant) -> None:
+        self._taken.pop(event.zone, None)
         play = self.plays.get(event.play)
         if play is None or event.zone not in play.zones:
             return
@@ -1362,10 +1473,23 @@ class Station:
 
     # ---------------------------------------------------------------- time
 
+    def _clock_set(self, now: Instant) -> None:
+        """The wall clock was set: what was counted from a wrong time goes on by the right one."""
+        step = now.wall - self._now.wall - (now.mono_ns - self._now.mono_ns) / 1e9
+        if abs(step) < 1.0:
+            return
+        for p in self.programmes.values():
+            if p.again_at is not None:
+                p.again_at += step
+            elif p.overrides and p.start <= self._now.wall:
+                p.start = min(p.start, now.wall)
+            self._touch(p)
+        self._screen_until = {key: at + step for key, at in self._screen_until.items()}
+
     def _expire(self, now: Instant) -> None:
-        if self.silences.expire(now.wall):
+        if self.silences.expire(now.surely):
             self._act.append(do.ToVoice(vo.Lock(zones=self._locked(now))))
-        for key in [k for k, exp in self._tombstones.items() if exp < now.wall]:
+        for key in [k for k, exp in self._tombstones.items() if exp < now.surely]:
             del self._tombstones[key]
             self.ledger.write(DropValue(key=f"tombstone/{key}"))
         for p in list(self.programmes.values()):
@@ -1375,13 +1499,17 @@ class Station:
         end = p.until
         if p.repeat is not None and p.repeat.count is None and end is None:
             end = p.order_exp
-        if end is not None and now.wall >= end:
+        if end is not None and now.surely >= end:
+            for zone, part in list(p.parts.items()):
+                if part.stage is Stage.PLAYING and not self._sounding(p):
+                    part.completed = True  # a notice on boards alone is through when its time is over
+                    self._close_screen(p, zone, now, None)
             self._end(p, "until", now)
             return
         if p.state is State.OFFERED:
-            if p.order_exp is not None and now.wall >= p.order_exp:
+            if p.order_exp is not None and now.surely >= p.order_exp:
                 self._end(p, Reason.EXPIRED.value, now)
-            elif p.by is By.SCHEDULE and now.wall > p.start + LATE_S:
+            elif p.by is By.SCHEDULE and now.surely > p.start + LATE_S:
                 self._end(p, Reason.DECLINED.value, now)
             return
         if (
@@ -1396,9 +1524,12 @@ class Station:
             self._touch(p)
         if p.replaces and not p.replaced and now.wall >= p.start and self._can_take_over(p, now):
             self._replace(p, now)
-        sounding = [z for z in p.parts if self._zones[z].kind == "sound"]
+        sounding = self._sounding(p)
         for zone, part in list(p.parts.items()):
             self._expire_part(p, zone, part, sounding, now)
+
+    def _sounding(self, p: Programme) -> list[str]:
+        return [z for z in p.parts if self._zones[z].kind == "sound"]
 
     def _expire_part(self, p: Programme, zone: str, part: Part, sounding: list[str], now: Instant) -> None:
         spec = self._zones[zone]
@@ -1410,7 +1541,8 @@ class Station:
             elif spec.kind == "sound" and all(c.failed is not None for c in self._cues(p, zone)):
                 self._end_part(p, zone, Reason.CONTENT_UNAVAILABLE.value, now)
             elif (
-                p.by is By.SCHEDULE
+                now.trusted
+                and p.by is By.SCHEDULE
                 and p.on_late is OnLate.SKIP
                 and part.stretch_planned is None
                 and now.wall > self._due(p) + LATE_S
@@ -1479,6 +1611,10 @@ class Station:
         play.mark(event, self._act.append, now.wall)
 
 
+def _live(items: Iterable[Item]) -> bool:
+    return any(i.relay is not None or i.stream is not None for i in items)
+
+
 def _shows(items: Iterable[Item]) -> bool:
     """Whether a board has something of its own to show: text or a picture."""
     return any(i.text is not None or (i.media is not None and i.media.type.startswith("image/")) for i in items)
@@ -1492,6 +1628,23 @@ def _unfit(order: orders.Configure) -> str | None:
         except (KeyError, msgspec.ValidationError) as error:
             return f"args.set.{key}: {error}"
     return None
+
+
+def _about(write: Write) -> Hashable:
+    """What a write is about: the newest of the same replaces all before it."""
+    match write:
+        case PutOrder():
+            return "order", write.iss, write.jti
+        case PutState():
+            return "state", write.iss, write.scope, write.op
+        case PutProgramme() | DropProgramme():
+            return "programme", write.key
+        case AppendLog():
+            return "log", write.n
+        case PutOut() | DropOut():
+            return "out", write.seq
+        case PutValue() | DropValue():
+            return "value", write.key
 
 
 _AFTER_COMMIT = (do.Acknowledge, do.SignedTime)

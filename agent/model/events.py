@@ -43,10 +43,14 @@ class Committed(Struct, frozen=True):
 
 
 class CommitFailed(Struct, frozen=True):
-    """A batch of writes failed and left nothing behind; `detail` is for people."""
+    """A batch of writes failed and left nothing behind; `detail` is for people.
+
+    `own`: not the disk but the batch is at fault; it would fail again.
+    """
 
     batch: int
     detail: str
+    own: bool = False
 
 
 class MediaReady(Struct, frozen=True):

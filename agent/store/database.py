@@ -479,7 +479,7 @@ class SqliteStore:
             return
         for batch in group:
             detail = refused.get(id(batch))
-            self._post(Committed(batch.number) if detail is None else CommitFailed(batch.number, detail))
+            self._post(Committed(batch.number) if detail is None else CommitFailed(batch.number, detail, own=True))
 
     def _undo(self, connection: sqlite3.Connection, error: Exception) -> None:
         with contextlib.suppress(sqlite3.Error):
