@@ -18,7 +18,7 @@ BENCH = ROOT / "docs" / "bench.json"
 BEGIN = "<!-- numbers: made by scripts/readme-numbers from docs/bench.json; do not type here -->"
 END = "<!-- /numbers -->"
 PEERS = ("mpv", "mpd")
-"""Columns of the table; further peers in the file follow."""
+"""Columns of the table; other programs in the file follow. A row's `peer` is "program version" or "…, in which way"."""
 NOT_YET = "not measured yet"
 
 Rows = Sequence[Mapping[str, Any]]
@@ -68,24 +68,33 @@ def figure(value: float) -> str:
 
 def table(rows: Rows) -> str:
     """The table in Markdown; beneath it the reasons of what misses its bound or could not be measured."""
-    wanted = {line.name for line in LINES}
-    others = {str(row["peer"]) for row in rows if row.get("peer") and row["name"] in wanted}
-    peers = [*PEERS, *sorted(others - set(PEERS))]
-    head = ["", "**Trạm**", "bound", *peers]
+    peers = {program: program for program in PEERS}
+    for row in rows:
+        if row.get("peer") and row["name"] in {line.name for line in LINES}:
+            version = str(row["peer"]).partition(",")[0]
+            peers[version.partition(" ")[0]] = version
+    head = ["", "**Trạm**", "bound", *peers.values()]
     out = [_row(head), _row(["---"] * len(head))]
     notes = []
     for line in LINES:
-        ours = _find(rows, line.name, None)
+        found = [row for row in rows if row["name"] == line.name]
+        ours = next((row for row in found if not row.get("peer")), None)
         cells = [f"**{_cell(ours, line)}**" if ours else NOT_YET, _bound(ours)]
-        cells += [_cell(found, line) if (found := _find(rows, line.name, peer)) else "–" for peer in peers]
+        cells += [_peer(found, program, line) for program in peers]
         out.append(_row([line.what, *cells]))
         if ours and not _kept(ours, line):
             notes.append(f"- {line.what}: bound not reached. {ours.get('note') or ''}".rstrip())
     return "\n".join([*out, *(["", *notes] if notes else [])])
 
 
-def _find(rows: Rows, name: str, peer: str | None) -> Mapping[str, Any] | None:
-    return next((row for row in rows if row["name"] == name and (row.get("peer") or None) == peer), None)
+def _peer(found: Rows, program: str, line: Line) -> str:
+    """What a program reached, in each way in which it was measured."""
+    cells = []
+    for row in found:
+        version, _, way = str(row.get("peer") or "").partition(", ")
+        if version.partition(" ")[0] == program:
+            cells.append(f"{way}: {_cell(row, line)}" if way else _cell(row, line))
+    return "; ".join(cells) or "–"
 
 
 def _cell(row: Mapping[str, Any], line: Line) -> str:
