@@ -1,0 +1,5 @@
+"""`python -m province.bench`."""
+
+from province.bench.main import main
+
+main()

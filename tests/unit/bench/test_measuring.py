@@ -1,0 +1,235 @@
+"""Each way of measuring on something whose answer is known; no time is asserted."""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import queue
+import socket
+import struct
+import subprocess
+import sys
+import time
+import wave
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from agent.core import recurrence
+from agent.core.intake import COMMAND_BYTES, STATE_BYTES
+from agent.model.orders import Broadcast, Schedule
+from agent.trust.keys import generate
+from agent.trust.signer import Signer
+from province.bench import arithmetic, flood, idle, main, peers, proc, station, voice
+from province.bench.rows import TARGETS
+
+T0 = 1_795_410_000.25
+RATE = 48_000
+
+
+def recording(folder: Path, starts: list[int], length: int) -> Path:
+    """A recording in which a sound of 100 ms begins at each of these samples."""
+    samples = array.array("h", bytes(2 * length))
+    for start in starts:
+        samples[start : start + RATE // 10] = array.array("h", [9000] * (RATE // 10))
+    path = folder / "station.wav"
+    with wave.open(str(path), "wb") as out:
+        out.setparams((1, 2, RATE, 0, "NONE", ""))
+        out.writeframes(samples.tobytes())
+    path.with_suffix(".json").write_text(json.dumps({"t0": T0, "rate": RATE, "zones": ["loa-xa"]}))
+    return path
+
+
+def test_start_errors_are_read_from_the_recordings_samples(tmp_path: Path) -> None:
+    path = recording(tmp_path, [1 * RATE, 2 * RATE + 48, 3 * RATE - 96], 5 * RATE)
+    errors = station.recorded_errors(path, [T0 + 1, T0 + 2, T0 + 3])
+    assert errors == pytest.approx([0.0, 1.0, -2.0], abs=0.02)
+
+
+def test_a_start_that_did_not_sound_is_left_out(tmp_path: Path) -> None:
+    path = recording(tmp_path, [1 * RATE], 5 * RATE)
+    assert len(station.recorded_errors(path, [T0 + 1, T0 + 3])) == 1
+
+
+def test_a_start_into_a_sound_that_already_plays_is_left_out(tmp_path: Path) -> None:
+    path = recording(tmp_path, [0, RATE // 10, 2 * RATE // 10], 2 * RATE)
+    assert station.recorded_errors(path, [T0 + 0.7]) == []
+
+
+def test_memory_of_a_group_counts_shared_pages_once() -> None:
+    both = {os.getpid(): "me"}
+    child = subprocess.Popen(
+        [sys.executable, "-c", "import sys; print(1, flush=True); sys.stdin.read()"], stdin=-1, stdout=-1
+    )
+    try:
+        assert child.stdout is not None
+        child.stdout.readline()
+        both[child.pid] = "child"
+        together, mine, its = proc.memory(both), proc.memory({os.getpid(): "me"}), proc.memory({child.pid: "child"})
+    finally:
+        child.communicate()
+    assert set(together.each) == {"me", "child"}
+    assert together.alone < mine.alone + its.alone
+    assert its.pss <= its.alone
+
+
+def test_processes_are_found_with_what_they_are() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1)
+    try:
+        found = proc.tree(os.getpid())
+        assert {os.getpid(), child.pid} <= set(found)
+    finally:
+        child.communicate(b"\n")
+    assert proc._role(["python", "-m", "agent", "run", "--config", "x"]) == "agent"
+    assert proc._role(["python", "-m", "agent.screen", "x"]) == "board"
+    assert proc._role(["/usr/bin/mpd", "--no-daemon"]) == "mpd"
+
+
+def test_bytes_written_and_time_spent_grow(tmp_path: Path) -> None:
+    me = [os.getpid()]
+    written, spent = proc.written_bytes(me), proc.cpu_ns(me)
+    with (tmp_path / "file").open("wb") as out:
+        out.write(b"x" * 2**20)
+        out.flush()
+        os.fsync(out.fileno())
+    if proc.file_system(tmp_path) not in {"tmpfs", "ramfs"}:
+        assert proc.written_bytes(me) - written >= 2**20
+    assert proc.cpu_ns(me) > spent
+
+
+def test_the_meter_counts_what_went_over_the_connection() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        meter = proc.Meter(server.getsockname()[:2])
+        meter.start()
+        with socket.create_connection(("127.0.0.1", meter.port)) as device:
+            broker, _ = server.accept()
+            with broker:
+                device.sendall(b"u" * 700)
+                got = b""
+                while len(got) < 700:
+                    got += broker.recv(1000)
+                broker.sendall(b"d" * 300)
+                back = b""
+                while len(back) < 300:
+                    back += device.recv(1000)
+                end = time.monotonic() + 5
+                while meter.read().payload < 1000 and time.monotonic() < end:
+                    time.sleep(0.01)
+                traffic = meter.read()
+        meter.stop()
+    assert traffic.payload == 1000
+    assert traffic.on_the_wire == 1000 + traffic.segments * 52
+    assert traffic.segments >= 4  # two of data at least, and the handshake's
+
+
+def test_the_kernels_counters_are_where_they_are_read() -> None:
+    info = bytearray(256)
+    struct.pack_into("=QQII", info, 120, 50, 100, 2, 4)
+    assert proc._traffic(bytes(info)) == proc.Traffic(150, 6)
+
+
+def test_the_flood_is_of_valid_orders_nearly_as_big_as_allowed() -> None:
+    start = "2026-11-24T05:00:00+07:00"
+    signer = Signer(generate().to_jwk(), flood.ISSUER)
+    msgspec.convert(flood.bulletin(1, start), Broadcast)
+    entries = msgspec.convert(flood.schedule(1, start), Schedule).entries
+    for entry in entries:
+        assert entry.rrule is not None
+        recurrence.check(entry.rrule, entry.dtstart)
+    sizes = [
+        (len(signer.order("broadcast", flood.bulletin(1, start), ["xa-mau"], now=T0, ttl=60, ctr=1)), COMMAND_BYTES),
+        (len(signer.order("schedule", flood.schedule(1, start), ["xa-mau"], now=T0)), STATE_BYTES),
+    ]
+    for size, limit in sizes:
+        assert 0.75 * limit < size <= limit
+
+
+def test_the_largest_beat_has_all_zones_and_long_counts() -> None:
+    like = {"n": 1, "at": 1, "zones": {}, "faults": 0, "rev": 1, "log": [0, "00000000"]}
+    sizes = [idle.largest_beat([like], ["khu-01", "khu-02", "khu-03"][:k]) for k in range(4)]
+    assert sizes[1] - sizes[0] == len('"khu-01":"bulletin"')
+    assert sizes[3] - sizes[2] == len(',"khu-03":"bulletin"')
+
+
+def test_an_hourly_write_is_measured_on_the_real_store(tmp_path: Path) -> None:
+    hourly = idle.hourly_bytes(tmp_path / "floor", n=2)
+    assert hourly >= 0
+    if proc.file_system(tmp_path) not in {"tmpfs", "ramfs"}:
+        assert 4096 <= hourly < 2**20
+
+
+@pytest.mark.parametrize("act", [voice.ready, voice.command_to_sample, voice.button_to_sample])
+def test_voice_is_measured_on_its_real_process(act: main.Measure, tmp_path: Path) -> None:
+    (row,) = act(tmp_path / "v", 2)
+    assert row.n == 2
+    assert row.min is not None
+    assert row.min > 0
+
+
+def test_the_calendar_and_speech_are_measured(tmp_path: Path) -> None:
+    for act in (arithmetic.next_occurrence, arithmetic.text_to_speech):
+        (row,) = act(tmp_path, 2)
+        assert row.n == 2
+
+
+def test_the_tap_dates_sound_and_passes_over_silence(tmp_path: Path) -> None:
+    tap = peers.Tap(tmp_path / "pcm")
+    writer = os.open(tap.path, os.O_WRONLY)
+    try:
+        tap.arm()
+        os.write(writer, bytes(100))
+        with pytest.raises(queue.Empty):
+            tap._first.get(timeout=0.05)
+        before = time.monotonic_ns()
+        os.write(writer, b"\0\1" * 50)
+        assert before <= tap.wait() <= time.monotonic_ns()
+    finally:
+        os.close(writer)
+        tap.close()
+
+
+@pytest.mark.parametrize("kind", peers.PEERS, ids=lambda kind: kind.program)
+def test_a_peer_is_measured_both_ways(kind: type[peers.Peer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not kind.name():
+        pytest.skip(f"{kind.program} is not installed")
+    monkeypatch.setattr(peers, "PEERS", (kind,))
+    sound = station.burst(tmp_path / "burst.wav")
+    rows = peers.command_to_sample(tmp_path, sound, 1)
+    assert [r.peer for r in rows] == [kind.name(), f"{kind.name()}, paused"]
+    assert all(r.n == 1 and r.target is None for r in rows)
+
+
+def test_every_figure_of_the_table_has_somebody_who_measures_it() -> None:
+    assert set(TARGETS) == set(main.MEASURES) | set(idle.NAMES)
+    assert set(main.PEERS) <= set(main.MEASURES)
+
+
+def test_rows_are_written_as_a_json_list(tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    done = CliRunner().invoke(main.main, ["next_occurrence_ms", "--most", "3", "--json", str(file)])
+    assert done.exit_code == 0
+    (row,) = json.loads(file.read_text("utf-8"))
+    assert (row["name"], row["n"]) == ("next_occurrence_ms", 3)
+    assert "next_occurrence_ms" in done.output
+
+
+def test_an_unknown_name_is_a_wrong_usage() -> None:
+    assert CliRunner().invoke(main.main, ["speed"]).exit_code == 2
+
+
+def test_a_benchmark_that_cannot_be_made_is_a_row_and_an_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: Path, __: int) -> list[main.Row]:
+        raise main.BenchError("no broker here")
+
+    monkeypatch.setitem(main.MEASURES, "order_to_sample_ms", (fails, 1))
+    file = tmp_path / "rows.json"
+    done = CliRunner().invoke(main.main, ["order_to_sample_ms", "--json", str(file)])
+    assert done.exit_code == 1
+    (row,) = json.loads(file.read_text("utf-8"))
+    assert (row["n"], row["median"]) == (0, None)
+    assert "no broker here" in row["note"]
