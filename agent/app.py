@@ -35,6 +35,7 @@ from agent.link import topics
 from agent.link.birth import BirthFile
 from agent.link.client import MqttLink
 from agent.link.settings import Settings
+from agent.link.tls import CredentialError
 from agent.model import events as ev
 from agent.model import voice as vo
 from agent.model.config import Station as Config
@@ -48,7 +49,8 @@ from agent.sound.feeds import DecoderFeeds
 from agent.sound.speech import OfflineSpeech
 from agent.store.database import SqliteStore
 from agent.store.library import ContentLibrary
-from agent.trust.authorities import Trusted
+from agent.trust.authorities import AuthoritiesError, Trusted
+from agent.trust.keys import BadKeyError
 from agent.trust.refusal import Refusal
 from agent.trust.replay import ReplayMemory
 from agent.trust.signer import Signer
@@ -421,7 +423,13 @@ def main(config_path: str) -> int:
     """`tram run`. Returns the exit code."""
     machine.log_to_stderr()
     sys.setswitchinterval(0.001)  # an emergency must not wait 5 ms for JSON in another thread
-    app = App(config_path)
+    try:
+        app = App(config_path)
+    except (OSError, AuthoritiesError, BadKeyError, CredentialError) as error:
+        # Without its papers the station may believe nobody; its buttons belong to voice, which does not need them.
+        print(f"{config_path}: {error}", file=sys.stderr)
+        print("tram check, tram doctor: what is missing and what helps", file=sys.stderr)
+        return 1
 
     def end(*_: object) -> None:
         app.stopping.set()
