@@ -168,6 +168,9 @@ def _silence(station: Station, args: dict[str, Any], now: Instant) -> dict[str, 
     if args.get("until"):
         order["until"] = args["until"]
     _admit(station, "silence", order, now)
+    if order["on"]:
+        # A silence by order leaves the commune's own programmes alone; an officer at the station means those too.
+        station.stop_local(now, remote_emergencies=False, zones=station.config.match(order["zones"]))
     return {"on": order["on"]}
 
 

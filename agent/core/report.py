@@ -213,6 +213,7 @@ class Reporter:
                 zone["owner"] = {
                     "bulletin": owner.id,
                     "iss": owner.iss,
+                    "issuer": self._config.trust.called(owner.iss),
                     "title": owner.title,
                     "class": owner.class_.value,
                     "state": owner.parts[z.id].stage.value,

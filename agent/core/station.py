@@ -1080,8 +1080,7 @@ class Station:
 
     def _pages(self, p: Programme) -> list[screen.Page]:
         mark = "DIỄN TẬP" if p.drill else ""
-        own = p.iss == self.config.trust.station_authority
-        issuer = self.config.device.name if own else p.iss
+        issuer = self.config.trust.called(p.iss)
         pages: list[screen.Page] = []
         for item in p.items:
             image = None

@@ -45,6 +45,13 @@ class Mqtt(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Longest wait between two attempts to connect; waits grow up to it and are jittered."""
 
 
+class Body(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What people call an authority; merged and renamed bodies change it, orders do not depend on it."""
+
+    id: AuthorityId
+    name: Annotated[str, Meta(min_length=1, max_length=120)]
+
+
 class Trust(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`root_keys`: a JSON file `{"threshold": n, "roots": [JWK]}`; `authorities`: the first signed document."""
 
@@ -54,6 +61,12 @@ class Trust(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Private JWK of this station, which signs what its own officers start."""
     station_authority: AuthorityId | None = None
     """The authority (`iss`) whose key `station_key` is: the commune."""
+    names: list[Body] = []
+    """How authorities are called on boards and in lists; without an entry the id is shown."""
+
+    def called(self, iss: str) -> str:
+        """The name people know an authority by."""
+        return next((body.name for body in self.names if body.id == iss), iss)
 
 
 class Content(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

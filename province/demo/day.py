@@ -33,9 +33,9 @@ END_S = 76.0
 RADIO = "Đây là Đài Phát thanh tỉnh. Sau đây là bản tin thời sự buổi chiều."
 BULLETIN = (
     "Thông báo của Sở Y tế về phòng, chống dịch sốt xuất huyết.",
-    "Từ ngày 20/11 đến 30/11/2026, các xã tổ chức diệt lăng quăng, thả cá vào lu nước, ngủ mùng cả ban ngày.",
-    "Khi sốt trên 38,5 °C quá 2 ngày, đến ngay trạm y tế, không tự mua thuốc.",
-    "Mọi thắc mắc xin gọi số 02943.123.456, từ 7h30 đến 17h.",
+    "Từ 20/11 đến 30/11/2026, các xã diệt lăng quăng, ngủ mùng cả ban ngày.",
+    "Sốt trên 38,5 °C quá 2 ngày, đến ngay trạm y tế.",
+    "Xin gọi 02943.123.456, từ 7h30.",
 )
 NOTICE = (
     "Ủy ban nhân dân xã Mẫu thông báo: 7h30 sáng thứ bảy, mời bà con ấp 3 đến nhà văn hóa họp bàn việc nạo vét kênh. "
@@ -324,7 +324,7 @@ def hear(say: Say) -> Callable[[Taken], None]:
             return
         if taken.leaf == "ack":
             reason = f" ({body['reason']})" if "reason" in body else ""
-            say("ack", f"{body.get('id', body.get('jti', '')[:8])}: {body.get('state')}{reason}")
+            say("refused" if body.get("state") == "rejected" else "ack", f"{body.get('id', body.get('jti', '')[:8])}: {body.get('state')}{reason}")
         elif taken.leaf == "event" and body.get("kind") == "log":
             entry = body["entry"]
             figure = "" if entry["start_error_ms"] is None else f"{entry['start_error_ms']:+.2f} ms"

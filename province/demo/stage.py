@@ -166,6 +166,12 @@ class Stage:
             "authorities": str(trust / "authorities.json"),
             "station_key": str(key),
             "station_authority": "station",
+            "names": [
+                {"id": "station", "name": "Ủy ban nhân dân xã Mẫu"},
+                {"id": "commune", "name": "Ủy ban nhân dân xã Mẫu"},
+                {"id": "province", "name": "Ủy ban nhân dân tỉnh Mẫu"},
+                {"id": "emergency", "name": "Ban chỉ huy Phòng thủ dân sự khu vực"},
+            ],
         }
         example["data_dir"] = str(out / "device" / "data")
         example["run_dir"] = str(_short_dir(out))
