@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import Any
 
@@ -22,13 +23,14 @@ def _schema(name: str, kind: Any) -> str:
     return json.dumps(_portable(schema), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
 
 
-def _portable(value: Any) -> Any:
-    r"""Patterns in ECMA 262, which has no \A and \Z."""
+def _portable(value: Any, key: str = "") -> Any:
+    r"""Patterns in ECMA 262, which has no \A and \Z; descriptions without the indent Python before 3.13 leaves."""
     if isinstance(value, dict):
-        return {
-            k: v.replace(r"\A", "^").replace(r"\Z", "$") if k == "pattern" and isinstance(v, str) else _portable(v)
-            for k, v in value.items()
-        }
+        return {k: _portable(v, k) for k, v in value.items()}
     if isinstance(value, list):
         return [_portable(v) for v in value]
+    if isinstance(value, str) and key == "pattern":
+        return value.replace(r"\A", "^").replace(r"\Z", "$")
+    if isinstance(value, str) and key == "description":
+        return inspect.cleandoc(value)
     return value

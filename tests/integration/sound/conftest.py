@@ -98,6 +98,11 @@ def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def children() -> set[int]:
+    """The processes this one has started and not yet waited for, but those of a thread that lives."""
+    return set(map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()))
+
+
 class Listener:
     """Feeds with their marks, and the pipes read as voice would."""
 
@@ -106,10 +111,15 @@ class Listener:
         self.feeds = DecoderFeeds(self._post, plugins=plugins, fetcher=FETCHER, **options)  # type: ignore[arg-type]
         self.feeds._prepared = str(plugins)
         self.seen: list[FeedMark] = []
+        self.others = children()
 
     def _post(self, event: Struct, *, urgent: bool = False) -> None:
         assert isinstance(event, FeedMark)
         self.marks.put(event)
+
+    def left(self) -> set[int]:
+        """Children there are now and were not before; another test's station may be one of those."""
+        return children() - self.others
 
     def hear(self, *pieces: Piece | Path, skip: int = 0, pause_s: float = 0.0) -> bytes:
         """Everything a segment gives; the marks are in `seen` afterwards."""

@@ -130,7 +130,7 @@ def test_fifty_opens_and_closes_leave_nothing_behind(listener: Listener, media: 
         listener.feeds.close(f"p{n}")
     listener.feeds.stop(timeout_s=10)
     assert len(os.listdir("/proc/self/fd")) == len(before)
-    assert _children() == []
+    assert listener.left() == set()
 
 
 def test_closing_a_play_ends_a_child_that_waits_on_a_full_pipe(
@@ -141,15 +141,10 @@ def test_closing_a_play_ends_a_child_that_waits_on_a_full_pipe(
     listener.until("started")
     listener.feeds.close("play")
     listener.feeds.stop(timeout_s=5)
-    assert _children() == []
+    assert listener.left() == set()
     while os.read(fd, 65_536):
         pass
     os.close(fd)
-
-
-def _children() -> list[int]:
-    with open(f"/proc/self/task/{os.getpid()}/children") as file:
-        return [int(pid) for pid in file.read().split()]
 
 
 def test_without_a_process_to_start_every_item_fails_and_the_segment_ends(

@@ -18,7 +18,9 @@ ZONES = [
 
 def shown(*, terminal: bool, language: str = "vi") -> tuple[Terminal, io.StringIO]:
     out = io.StringIO()
-    return Terminal(language, console=Console(file=out, force_terminal=terminal, width=110, highlight=False)), out
+    return Terminal(
+        language, console=Console(file=out, force_terminal=terminal, width=110, highlight=False, _environ={})
+    ), out
 
 
 def test_without_a_terminal_there_are_only_the_lines() -> None:
