@@ -122,6 +122,7 @@ def _local_times(rule: str, start: datetime, after: datetime | None, zone: tzinf
         parsed = parsed.replace(dtstart=_forward(parts["FREQ"].upper(), interval, start, after))
     setattr(parsed, "_interval", _Steps(interval, MAX_STEPS))  # noqa: B010 - dateutil's stubs hide the attribute
     last = _until(until, zone) if until else None
+    fraction = timedelta(microseconds=start.microsecond)  # RFC 5545 and dateutil know whole seconds only
     iterator = iter(parsed)
     while True:
         try:
@@ -132,7 +133,7 @@ def _local_times(rule: str, start: datetime, after: datetime | None, zone: tzinf
             raise ValueError(f"the rule cannot be computed: {rule[:80]!r}") from error
         if last is not None and local > last:
             return
-        yield local
+        yield local + fraction
 
 
 def _forward(freq: str, interval: int, start: datetime, after: datetime) -> datetime:

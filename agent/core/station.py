@@ -225,6 +225,7 @@ class Station:
             case ev.MediaReady():
                 self.catalogue.lost.pop(event.sha256, None)
                 self._content_changed()
+                self._picture_came(event.sha256)
             case ev.MediaFailed():
                 self._media_failed(event, now)
             case ev.MessageRecorded():
@@ -562,8 +563,11 @@ class Station:
         if refusal is not None:
             self._reject(admitted.rejected(*refusal), now)
             return refusal[0].value, refusal[1]
+        mute = self._voiceless(p) is not None
         for zone, part in p.parts.items():
-            if not p.overrides and rules.quiet_at(self._zones[zone], p.start, self.tz):
+            if mute and self._zones[zone].kind == "sound":
+                part.reason = Reason.NO_VOICE.value
+            elif not p.overrides and rules.quiet_at(self._zones[zone], p.start, self.tz):
                 part.reason = Reason.QUIET_HOURS.value
         offered = b.class_ is Class.NORMAL and self.offered(order.iss)
         for former in self._bulletins(p.iss, p.id):
@@ -579,6 +583,9 @@ class Station:
         p.state = State.OFFERED if offered else State.ACCEPTED
         self._ack(p, now)
         self._touch(p)
+        for zone in p.parts if mute else ():
+            if self._zones[zone].kind == "sound":
+                self._end_part(p, zone, Reason.NO_VOICE.value, now)
         return None, None
 
     def _bulletins(self, iss: str, bulletin: str) -> list[Programme]:
@@ -608,10 +615,9 @@ class Station:
         unknown = self.catalogue.unknown(p.items)
         if unknown is not None:
             return Reason.CONTENT_UNAVAILABLE, unknown
-        if any(self._zones[z].kind == "sound" for z in p.parts):
-            for _, _, lang in self.catalogue.texts(p.items):
-                if not self.catalogue.speaks(lang):
-                    return Reason.NO_VOICE, f"there is no voice for the language {lang!r}"
+        lang = self._voiceless(p)
+        if lang is not None and all(self._zones[z].kind == "sound" for z in p.parts):
+            return Reason.NO_VOICE, f"there is no voice for the language {lang!r}"
         if all(self._silenced(p, z, now) for z in p.parts):
             return Reason.SILENCED, "all zones are silenced"
         if f"{p.iss}/{p.id}" in self._tombstones:
@@ -621,6 +627,10 @@ class Station:
         if self.storage_bad is not None and not p.overrides:
             return Reason.STORAGE, self.storage_bad
         return None
+
+    def _voiceless(self, p: Programme) -> str | None:
+        """A language of the programme's texts that no voice speaks: its sound zones are refused, its boards are not."""
+        return next((lang for _, _, lang in self.catalogue.texts(p.items) if not self.catalogue.speaks(lang)), None)
 
     def _expect(self, p: Programme) -> None:
         """Have the programme's texts spoken; its media is asked for by `_want`."""
@@ -876,15 +886,34 @@ class Station:
         if not p.overrides and rules.quiet_at(self._zones[zone], max(now.wall, self._due(p)), self.tz):
             return False
         if self._zones[zone].kind == "screen":
-            return _shows(p.items) or any(
-                part.stage is Stage.PLAYING for z, part in p.parts.items() if self._zones[z].kind == "sound"
-            )
+            if not _shows(p.items):
+                return any(
+                    part.stage is Stage.PLAYING for z, part in p.parts.items() if self._zones[z].kind == "sound"
+                )
+            if p.overrides:
+                return True
+            pictures = self._pictures(p)
+            if any(cue.pending for cue in pictures):
+                return now.wall >= self._due(p) + LATE_S and len(pictures) < len(_shown_items(p.items))
+            return not self._unshowable(p)
         if p.overrides or p.by is By.BUTTON:
             return self.voice_up
         cues = self._cues(p, zone)
         if all(c.failed is not None for c in cues):
             return False
         return self.voice_up and (not any(c.pending for c in cues) or self._give_up(p, now))
+
+    def _pictures(self, p: Programme) -> list[Cue]:
+        """Where the programme's pictures are, as far as it is known now."""
+        return [self._picture(i.media) for i in p.items if i.media is not None and i.media.type.startswith("image/")]
+
+    def _picture(self, media: orders.Media) -> Cue:
+        return self.catalogue.cue(0, Item(media=msgspec.structs.replace(media, type="audio/file")))
+
+    def _unshowable(self, p: Programme) -> bool:
+        """Whether all that a board was to show of it is lost."""
+        pictures = self._pictures(p)
+        return len(pictures) == len(_shown_items(p.items)) and all(cue.failed is not None for cue in pictures)
 
     def _give_up(self, p: Programme, now: Instant) -> bool:
         """A scheduled programme with a fallback does not wait for missing content beyond its start."""
@@ -1074,9 +1103,16 @@ class Station:
         self._on[p.key, zone] = play
         part.take(Step.OPEN)
         part.stretch_planned = self._due(p) if part.stretch_planned is None else now.wall
-        dwell = sum(i.dwell_s or DWELL_S for i in p.items if i.text or i.media)
+        dwell = sum(i.dwell_s or DWELL_S for i in _shown_items(p.items))
         self._screen_until[p.key, zone] = now.wall + (dwell or DWELL_S)
         self._touch(p)
+
+    def _picture_came(self, sha256: str) -> None:
+        """A board that shows a programme without one of its pictures gets it now."""
+        for (key, zone), play in self._on.items():
+            p = self.programmes[key]
+            if self._zones[zone].kind == "screen" and any(i.media and i.media.sha256 == sha256 for i in p.items):
+                self._act.append(do.ToScreen(zone, screen.Show(play=play, pages=self._pages(p))))
 
     def _pages(self, p: Programme) -> list[screen.Page]:
         mark = "DIỄN TẬP" if p.drill else ""
@@ -1085,8 +1121,7 @@ class Station:
         for item in p.items:
             image = None
             if item.media is not None and item.media.type.startswith("image/"):
-                cue = self.catalogue.cue(0, Item(media=msgspec.structs.replace(item.media, type="audio/file")))
-                image = cue.path
+                image = self._picture(item.media).path
                 if image is None:
                     continue
             elif item.text is None:
@@ -1539,6 +1574,8 @@ class Station:
                 self._end_part(p, zone, Reason.QUIET_HOURS.value, now)
             elif spec.kind == "sound" and all(c.failed is not None for c in self._cues(p, zone)):
                 self._end_part(p, zone, Reason.CONTENT_UNAVAILABLE.value, now)
+            elif spec.kind == "screen" and not p.overrides and _shows(p.items) and self._unshowable(p):
+                self._end_part(p, zone, Reason.CONTENT_UNAVAILABLE.value, now)
             elif (
                 now.trusted
                 and p.by is By.SCHEDULE
@@ -1561,6 +1598,11 @@ class Station:
                 self._end_part(p, zone, reason or Reason.CONTENT_UNAVAILABLE.value, now)
                 return
         if spec.kind == "screen" and part.stage in (Stage.OPENED, Stage.PLAYING) and (p.key, zone) in self._on:
+            if _shows(p.items):
+                # What never sounded (no voice, quiet hours, no content) takes no words off a board.
+                sounding = [
+                    z for z in sounding if p.parts[z].stage is not Stage.ENDED or p.parts[z].first_sample_at is not None
+                ]
             stages = {p.parts[z].stage for z in sounding}
             if sounding:
                 over = stages <= {Stage.PAUSED, Stage.ENDED}
@@ -1614,9 +1656,14 @@ def _live(items: Iterable[Item]) -> bool:
     return any(i.relay is not None or i.stream is not None for i in items)
 
 
+def _shown_items(items: Iterable[Item]) -> list[Item]:
+    """What a board has of its own to show: texts and pictures."""
+    return [i for i in items if i.text is not None or (i.media is not None and i.media.type.startswith("image/"))]
+
+
 def _shows(items: Iterable[Item]) -> bool:
-    """Whether a board has something of its own to show: text or a picture."""
-    return any(i.text is not None or (i.media is not None and i.media.type.startswith("image/")) for i in items)
+    """Whether a board has something of its own to show."""
+    return bool(_shown_items(items))
 
 
 def _unfit(order: orders.Configure) -> str | None:

@@ -15,6 +15,7 @@ from agent.model.orders import AuthorityId, Class, Item
 Slug = Annotated[str, Meta(pattern=r"\A[a-z0-9-]{1,40}\Z")]
 DeviceId = Annotated[str, Meta(pattern=r"\A[a-z0-9-]{3,40}\Z")]
 Unit = Annotated[str, Meta(pattern=r"\A[a-z0-9-]{1,40}(/[a-z0-9-]{1,40})*\Z")]
+Pin = Annotated[int, Meta(ge=0, le=53)]
 HourRange = Annotated[str, Meta(pattern=r"\A([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-4]):[0-5][0-9]\Z")]
 Decibel = Annotated[float, Meta(ge=-60, le=12)]
 Seconds = Annotated[float, Meta(ge=0, le=3600)]
@@ -89,7 +90,7 @@ class Relay(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A relay on a GPIO pin. Without power, at boot and in every exit it is off (de-energised)."""
 
     id: Slug
-    pin: Annotated[int, Meta(ge=0, le=53)]
+    pin: Pin
     active_high: bool = True
     de_energised: str = ""
     """What the wiring does while the relay is off, for the technician: "amplifier without mains"."""
@@ -179,13 +180,28 @@ class Button(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     id: Slug
     name: str = ""
-    pin: Annotated[int, Meta(ge=0, le=53)]
+    pin: Pin
     active_low: bool = True
     class_: Class = msgspec.field(name="class", default=Class.EMERGENCY)
     action: Action
     zones: list[str] = msgspec.field(default_factory=lambda: ["*"])
     debounce_ms: Annotated[float, Meta(ge=0, le=500)] = 5.0
     hold_s: Annotated[float, Meta(ge=0, le=30)] = 0.0
+    lamp: Pin | Slug | None = None
+    """A lamp of the button's own: a GPIO output (on = high) or the id of a relay. On: armed; slow blink: its message
+    plays; fast blink: fault; dark: not armed (key switch open, silenced, or nobody runs)."""
+    key_switch: Pin | None = None
+    """A key switch to ground that must be closed for the button to act. Several buttons may have the same one."""
+
+    @property
+    def lamp_line(self) -> str | None:
+        """The output that is its lamp: a relay's id, or "lamp:<button>" for one on a pin of its own."""
+        return f"lamp:{self.id}" if isinstance(self.lamp, int) else self.lamp
+
+    @property
+    def key_line(self) -> str | None:
+        """The input of its key switch, "key:<pin>"."""
+        return None if self.key_switch is None else f"key:{self.key_switch}"
 
 
 class Message(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -241,6 +257,11 @@ class Station(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     messages: list[Message] = []
     sources: list[Source] = []
     clusters: list[Cluster] = []
+
+    def outputs(self) -> list[Relay]:
+        """Everything that is switched: the relays, and the lamps that have pins of their own."""
+        lamps = [(b.lamp_line, b.lamp) for b in self.buttons]
+        return [*self.relays, *(Relay(id=line, pin=pin) for line, pin in lamps if line and isinstance(pin, int))]
 
     def match(self, selectors: list[str]) -> list[str]:
         """Zone ids that the selectors (`id`, `*`, `kind:…`, `tag:…`) name, in configuration order."""

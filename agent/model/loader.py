@@ -178,6 +178,9 @@ class _Walk:
         structs = [t for t in options if isinstance(t, types.StructType)]
         if len(structs) > 1:
             return self.tagged(node, structs, path)
+        if isinstance(node, Scalar):  # a pin, or the id of something
+            whole = node.plain and node.text.isdecimal()
+            options.sort(key=lambda t: isinstance(t, types.IntType) != whole)
         for option in options:
             if isinstance(option, types.ListType) == isinstance(node, Sequence):
                 return self.value(node, option, path)

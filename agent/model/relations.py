@@ -53,10 +53,11 @@ class Relations:
                 Text("Give each entry an id of its own."),
             )
         self.once(
-            ((f"{p}.pin", e.get("pin")) for name in ("relays", "buttons") for p, e in self.entries(name)),
+            self.pins(),
             lambda value, first: Text("Pin {value} is already used by {first}.", value=value, first=first),
             Text("Give each relay and each button a pin of its own."),
         )
+        self.lamps()
         self.once(
             ((f"{p}.output.dir", _member(e.get("output"), "dir")) for p, e in self.entries("zones")),
             lambda _, first: Text("{first} already writes its pictures there.", first=first),
@@ -77,6 +78,40 @@ class Relations:
             self.source(path, source)
         for path, cluster in self.entries("clusters"):
             self.known(f"{path}.zone", cluster.get("zone"), "zones")
+
+    def pins(self) -> Iterator[tuple[str, Any]]:
+        """Every use of a pin. A key switch may serve several buttons: it counts once."""
+        for name in ("relays", "buttons"):
+            for path, entry in self.entries(name):
+                yield f"{path}.pin", entry.get("pin")
+        keys: set[int] = set()
+        for path, button in self.entries("buttons"):
+            lamp, key = button.get("lamp"), button.get("key_switch")
+            yield f"{path}.lamp", lamp if isinstance(lamp, int) else None
+            yield f"{path}.key_switch", None if key in keys else key
+            keys.add(key)
+
+    def lamps(self) -> None:
+        """A lamp is a relay that nothing else switches."""
+        named = [(f"{p}.lamp", e.get("lamp")) for p, e in self.entries("buttons") if isinstance(e.get("lamp"), str)]
+        chains: dict[Any, str] = {}
+        for path, zone in self.entries("zones"):
+            for i, step in _dicts(zone.get("power")):
+                chains.setdefault(_text(step.get("relay")), f"{path}.power[{i}]")
+            chains.setdefault(_text(_member(zone.get("idle"), "relay")), f"{path}.idle")
+        for path, relay in named:
+            self.known(path, relay, "relays")
+            if relay in chains:
+                self.wrong(
+                    path,
+                    Text("The relay “{value}” is already switched in {first}.", value=relay, first=chains[relay]),
+                    Text("Give the lamp a relay or a pin of its own."),
+                )
+        self.once(
+            named,
+            lambda value, first: Text("“{value}” is already the lamp of {first}.", value=value, first=first),
+            Text("Give the lamp a relay or a pin of its own."),
+        )
 
     def once(self, values: Iterable[tuple[str, Any]], reason: Callable[[Any, str], Text], remedy: Text) -> None:
         """Each value at most once."""
@@ -329,6 +364,10 @@ class Relations:
                 Text("The source is its own fallback."),
                 Text("Name another source, a stored message (local) or a file (media)."),
             )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _member(value: Any, name: str) -> Any:

@@ -184,7 +184,10 @@ class LocalEnded(Event, frozen=True):
 
 
 class ButtonEvent(Event, frozen=True):
-    """A debounced change of a button: "pressed", "released", "held" (its hold_s is over), "stuck"."""
+    """A debounced change of a button: "pressed", "released", "held" (its hold_s is over), "stuck".
+
+    "locked": pressed while its key switch is open; it comes instead of "pressed", and nothing happens.
+    """
 
     button: str
     state: str

@@ -35,6 +35,10 @@ class Contact:
         self._changed_ns = now - self._debounce_ns
         self._held_due: int | None = None
         self._stuck_due: int | None = now + STUCK_NS if closed else None
+        self.stuck = False
+        """It was reported as stuck and has not opened since."""
+        self.never_open = closed
+        """It was closed at the start and has not opened since: it cannot fire."""
 
     def edge(self, at_ns: int) -> None:
         """Something moved at `at_ns`."""
@@ -56,7 +60,12 @@ class Contact:
         if self._stuck_due is not None and now >= self._stuck_due:
             facts.append(("stuck", self._stuck_due))
             self._stuck_due = None
+            self.stuck = True
         return facts
+
+    def forget_hold(self) -> None:
+        """This press counts for nothing, however long it is held."""
+        self._held_due = None
 
     def next_ns(self) -> int | None:
         """When to poll again."""
@@ -68,4 +77,5 @@ class Contact:
         self._changed_ns = now
         self._held_due = edge_ns + self._hold_ns if self.closed and self._hold_ns else None
         self._stuck_due = edge_ns + STUCK_NS if self.closed else None
+        self.stuck = self.never_open = False
         return ("pressed" if self.closed else "released", edge_ns)

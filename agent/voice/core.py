@@ -9,6 +9,7 @@ Rules, beside those of the mixer:
 - `Lock` refuses the buttons in its zones and ends local plays there. It outlives the agent's connection (a crashed
   agent must not lift a silence) but not `LOCK_NS`, the longest that the contract allows.
 - When the agent goes away its plays end (reason "disconnected"); local plays and the lock stay.
+- A button whose key switch is open does nothing: its press is "locked" instead of "pressed", and never "held".
 - All `pinned` of an `Open` are segment 0, all names of a `Pin` are the segment that it gives.
 - Every zone named in an `Open` gets exactly one `Ended`; an unknown one at once, with reason "no-such-zone".
 """
@@ -26,6 +27,7 @@ from agent.model.config import Button, Station
 from agent.model.orders import Class
 from agent.voice import pcm
 from agent.voice.contact import Contact
+from agent.voice.lamp import Show, lit
 from agent.voice.mixer import Card, Local, Mixer, Play
 from agent.voice.stream import Pinned, Pipe, Stream
 
@@ -37,13 +39,16 @@ REMEMBERED = 512
 
 
 class Board(Protocol):
-    """Relays and buttons."""
+    """Relays, lamps, buttons and key switches."""
 
     def switch(self, relay: str, on: bool) -> None:
-        """Switch a relay. OSError or ValueError when it cannot."""
+        """Switch a relay or a lamp. OSError or ValueError when it cannot."""
 
-    def closed(self, button: str) -> bool:
-        """Whether the button's contact is closed."""
+    def closed(self, line: str) -> bool:
+        """Whether the contact of this button or key switch is closed."""
+
+    def works(self, line: str) -> bool:
+        """Whether the line of this button or key switch could be had."""
 
     def take_faults(self) -> list[str]:
         """What went wrong since the last call, for people."""
@@ -91,7 +96,9 @@ class Voice:
         zones = [z for z in station.zones if z.kind == "sound"]
         self.zones = [z.id for z in zones]
         self.mixer = Mixer(zones, cards, clock=clock, emit=emit, switch=self._switch, fault=self.fault)
-        self.relays = {r.id: False for r in station.relays}
+        lamps = {b.id: b.lamp_line for b in station.buttons}
+        self.relays = {r.id: False for r in station.relays if r.id not in lamps.values()}
+        self._lamps = {button: (line, False) for button, line in lamps.items() if line is not None}
         self.contacts = {b.id: Contact(b, board.closed(b.id), clock()) for b in station.buttons}
         self._messages = {m.id: m for m in station.messages}
         self._waiting: list[_Waiting] = []
@@ -161,11 +168,13 @@ class Voice:
         times.append(self.mixer.tick(now))
         if self._waiting and any(True for w in self._waiting if self._free(w.zones)):
             times.append(now)  # a local play ended within this tick: its follower is due
+        times.append(self._light(now))
         return min((t for t in times if t is not None), default=None)
 
-    def edge(self, button: str, at_ns: int) -> None:
-        """The button's contact moved."""
-        self.contacts[button].edge(at_ns)
+    def edge(self, line: str, at_ns: int) -> None:
+        """The contact of this button moved; or of a key switch, which is looked at when it matters."""
+        if line in self.contacts:
+            self.contacts[line].edge(at_ns)
 
     def pipes(self) -> Iterator[Pipe]:
         """The pipes of all plays."""
@@ -285,6 +294,10 @@ class Voice:
     def _poll(self, contact: Contact, now: int) -> int | None:
         button = contact.button
         for state, at_ns in contact.poll(now, lambda: self.board.closed(button.id)):
+            if state == "pressed" and not self._unlocked(button):
+                contact.forget_hold()
+                self._emit(v.ButtonEvent(button=button.id, state="locked", at_ns=at_ns))
+                continue
             if state == "pressed":
                 if button.action.stop:
                     self._end_local(self.station.match(button.zones), "stopped", now)
@@ -292,6 +305,9 @@ class Voice:
                     self._fire(button, at_ns, now)
             self._emit(v.ButtonEvent(button=button.id, state=state, at_ns=at_ns))
         return contact.next_ns()
+
+    def _unlocked(self, button: Button) -> bool:
+        return button.key_line is None or self.board.closed(button.key_line)
 
     def _fire(self, button: Button, pressed_ns: int, now: int) -> None:
         active = any(p.local is not None and p.local.button == button.id for p in self.mixer.plays.values())
@@ -365,6 +381,58 @@ class Voice:
             self._end_local(sorted(self._locked), "silenced", now)
         if unknown:
             raise RefusedError(f"lock: no zone {', '.join(sorted(unknown))}", zone=min(unknown))
+
+    # -- lamps -------------------------------------------------------------------------------------------------------
+
+    def _light(self, now: int) -> int | None:
+        """Switch the lamps that are to change; returns when the next one is due."""
+        times: list[int] = []
+        for name, (line, is_lit) in list(self._lamps.items()):
+            want, due = lit(self._show(self.contacts[name]), now)
+            if due is not None:
+                times.append(due)
+            if want == is_lit:
+                continue
+            try:
+                self.board.switch(line, want)
+                self._lamps[name] = (line, want)
+            except (OSError, ValueError, KeyError) as error:
+                self.fault("gpio", f"lamp of {name}: {error}; it stays dark")
+                del self._lamps[name]
+        return min(times, default=None)
+
+    def _show(self, contact: Contact) -> Show:
+        button = contact.button
+        zones = [z for z in self.station.match(button.zones) if z in self.mixer.zones]
+        if self._broken(contact, zones):
+            return Show.FAULT
+        if self._playing(button, zones):
+            return Show.PLAYING
+        silenced = bool(zones) and self._locked.issuperset(zones)
+        return Show.DARK if contact.never_open or silenced or not self._unlocked(button) else Show.ARMED
+
+    def _broken(self, contact: Contact, zones: list[str]) -> bool:
+        button = contact.button
+        lines = [button.id, *([button.key_line] if button.key_line else [])]
+        message = button.action.message
+        return (
+            contact.stuck
+            or not all(self.board.works(line) for line in lines)
+            or (message is not None and f"message:{message}" not in self.sounds)
+            or any(self.mixer.away(zone) for zone in zones)
+        )
+
+    def _playing(self, button: Button, zones: list[str]) -> bool:
+        """Its message is on; a stop button's: anything that it would stop."""
+        if button.action.stop:
+            return any(self._has_local(zone) for zone in zones)
+        if any(w.button.id == button.id for w in self._waiting):
+            return True
+        name = f"message:{button.action.message}"
+        return any(
+            p.local.button == button.id if p.local is not None else name in p.stream.names.values()
+            for p in self.mixer.plays.values()
+        )
 
     # -- hardware ----------------------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ class FakeSink:
         self.xruns = 0
         self.running = False
         self.closed = False
+        self.away = False
         self.channels = channels
         self.origin_ns = clock.now
         self.frames = bytearray()
@@ -82,22 +83,30 @@ class FakeSink:
 
 
 class FakeBoard:
-    """Relays as a dict, buttons as a set of closed contacts."""
+    """Relays and lamps as a dict, buttons and key switches as a set of closed contacts."""
 
     def __init__(self) -> None:
         self.relays: dict[str, bool] = {}
         self.switched: list[tuple[str, bool]] = []
         self.pressed: set[str] = set()
+        self.dead: set[str] = set()
+        """Lines that could not be had."""
         self.shut = False
 
     def switch(self, relay: str, on: bool) -> None:
         """Switch it."""
+        if relay in self.dead:
+            raise OSError("its GPIO line is not available")
         self.relays[relay] = on
         self.switched.append((relay, on))
 
-    def closed(self, button: str) -> bool:
-        """Whether it is pressed."""
-        return button in self.pressed
+    def closed(self, line: str) -> bool:
+        """Whether it is pressed, or the key turned."""
+        return line in self.pressed
+
+    def works(self, line: str) -> bool:
+        """Whether it is not in `dead`."""
+        return line not in self.dead
 
     def take_faults(self) -> list[str]:
         """None ever."""

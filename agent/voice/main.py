@@ -163,7 +163,7 @@ class Loop:
         self._cards = [open_card(output, members) for output, members in plan_cards(station.zones)]
         gpio = importlib.import_module("drivers.gpio")
         self._board, self._close_control = gpio.open_board(
-            station.hardware, station.relays, station.buttons, station.run_dir, self._edge
+            station.hardware, station.outputs(), station.buttons, station.run_dir, self._edge
         )
         self._port: Port | None = None
         self._early: list[v.Event] = []
@@ -175,8 +175,8 @@ class Loop:
         for event in self._early:
             self._port.emit(event)
 
-    def _edge(self, button: str, at_ns: int) -> None:
-        self._bell.post(lambda: self._voice.edge(button, at_ns))
+    def _edge(self, line: str, at_ns: int) -> None:
+        self._bell.post(lambda: self._voice.edge(line, at_ns))
 
     def _emit(self, event: v.Event) -> None:
         if isinstance(event, v.Fault):

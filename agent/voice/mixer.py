@@ -50,6 +50,10 @@ class Sink(Protocol):
     xruns: int
     """How often samples came too late, since the start of the process."""
 
+    @property
+    def away(self) -> bool:
+        """The device is not there: what is written is lost."""
+
     def start(self, now: int) -> None:
         """Begin to run: the next sample written is played at once."""
 
@@ -404,6 +408,10 @@ class Mixer:
         for channel in self._channels[zone]:
             if channel.primary:
                 yield from (b.play for b in list(channel.branches) if b.stop_reason is None and not b.over)
+
+    def away(self, zone: str) -> bool:
+        """Whether a device of that zone is not there."""
+        return any(self._card_of[channel].sink.away for channel in self._channels[zone])
 
     def running_cards(self) -> list[str]:
         """Names of the cards that run."""

@@ -324,7 +324,10 @@ def hear(say: Say) -> Callable[[Taken], None]:
             return
         if taken.leaf == "ack":
             reason = f" ({body['reason']})" if "reason" in body else ""
-            say("refused" if body.get("state") == "rejected" else "ack", f"{body.get('id', body.get('jti', '')[:8])}: {body.get('state')}{reason}")
+            say(
+                "refused" if body.get("state") == "rejected" else "ack",
+                f"{body.get('id', body.get('jti', '')[:8])}: {body.get('state')}{reason}",
+            )
         elif taken.leaf == "event" and body.get("kind") == "log":
             entry = body["entry"]
             figure = "" if entry["start_error_ms"] is None else f"{entry['start_error_ms']:+.2f} ms"

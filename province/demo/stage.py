@@ -184,7 +184,7 @@ class Stage:
         also = [{"driver": "alsa", "device": "default"}] if self._card else []
         for zone in example["zones"]:
             if zone["kind"] == "sound":
-                zone["output"] = {"driver": "wav", "path": str(out / "station.wav"), "also": also}
+                zone["output"] = {"driver": "wav", "path": str(out / "station.wav"), "buffer_ms": 30, "also": also}
                 zone.setdefault("rules", {})["quiet_hours"] = [_distant_hours()]
                 zone["rules"].pop("caps", None)
             else:

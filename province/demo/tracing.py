@@ -223,12 +223,16 @@ class _Tracer:
     def _continued(self, wanted: _Wanted, begin: int, before: Stretch | None) -> Piece | None:
         """The sound beginning somewhere within its reference: where, is told by its first two seconds."""
         channel = self.channels[wanted.entry.zone]
-        opening = channel[max(0, begin) + self.guard : min(wanted.end - self.guard, begin + self.guard + 2 * self.rate)]
-        if len(opening) < self.guard:
-            return None
         cut = before.pieces[-1] if before is not None and before.pieces else None
         expected = 0 if cut is None else cut.position + cut.length
         whole = wanted.reference
+        # Little may be left of a sound, and the next one follows: what is looked for must not reach into it.
+        ahead = (
+            min(2 * self.rate, max(len(whole) - expected - 2 * self.guard, self.guard)) if expected else 2 * self.rate
+        )
+        opening = channel[max(0, begin) + self.guard : min(wanted.end - self.guard, begin + self.guard + ahead)]
+        if len(opening) < self.guard:
+            return None
         match = locate(whole, opening, expected + self.guard, len(whole) / self.rate, self.rate)
         position = match.offset_samples - self.guard
         if match.similarity < FOUND or not 0 < position < len(whole):
