@@ -887,9 +887,7 @@ class Station:
             return False
         if self._zones[zone].kind == "screen":
             if not _shows(p.items):
-                return any(
-                    part.stage is Stage.PLAYING for z, part in p.parts.items() if self._zones[z].kind == "sound"
-                )
+                return any(part.stage is Stage.PLAYING for z, part in p.parts.items() if self._zones[z].kind == "sound")
             if p.overrides:
                 return True
             pictures = self._pictures(p)
@@ -1572,9 +1570,9 @@ class Station:
                 self._end_part(p, zone, Reason.SILENCED.value, now)
             elif not p.overrides and rules.quiet_at(spec, now.wall, self.tz) and now.trusted:
                 self._end_part(p, zone, Reason.QUIET_HOURS.value, now)
-            elif spec.kind == "sound" and all(c.failed is not None for c in self._cues(p, zone)):
-                self._end_part(p, zone, Reason.CONTENT_UNAVAILABLE.value, now)
-            elif spec.kind == "screen" and not p.overrides and _shows(p.items) and self._unshowable(p):
+            elif (spec.kind == "sound" and all(c.failed is not None for c in self._cues(p, zone))) or (
+                spec.kind == "screen" and not p.overrides and _shows(p.items) and self._unshowable(p)
+            ):
                 self._end_part(p, zone, Reason.CONTENT_UNAVAILABLE.value, now)
             elif (
                 now.trusted
