@@ -38,6 +38,18 @@ find_python() {
     die "Python 3.11 or later is needed (Debian 12 or later has it): apt install python3"
 }
 
+# Quiet unless it fails: then everything that was said.
+quietly() {
+    local said
+    said=$(mktemp)
+    "$@" >"$said" 2>&1 || {
+        cat "$said" >&2
+        rm -f "$said"
+        return 1
+    }
+    rm -f "$said"
+}
+
 # Install the Debian packages that are missing.
 need_packages() {
     local package missing=() as_root=()
@@ -51,18 +63,12 @@ need_packages() {
         as_root=(sudo)
     fi
     say "Installing Debian packages: ${missing[*]}"
-    "${as_root[@]}" apt-get update -qq >&2 || say "apt-get update failed; trying with the lists that are there"
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-        -o Dpkg::Use-Pty=0 "${missing[@]}" >&2 || die "Installing packages failed. By hand: apt install ${missing[*]}"
+    quietly "${as_root[@]}" apt-get update -qq || say "apt-get update failed; trying with the lists that are there"
+    quietly "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+        -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 "${missing[@]}" || die "Installing packages failed. By hand: apt install ${missing[*]}"
 }
 
-# Quiet unless it fails: then everything that was said.
-pip_install() {
-    "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check "$@" >"$venv/.tram-pip.log" 2>&1 || {
-        cat "$venv/.tram-pip.log" >&2
-        return 1
-    }
-}
+pip_install() { quietly "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check "$@"; }
 
 # A virtual environment that works and was made for this folder.
 venv_works() { "$venv/bin/python" -c 'import pip' 2>/dev/null && grep -qsF "$venv" "$venv/bin/activate"; }
