@@ -908,6 +908,12 @@ class Station:
     def _picture(self, media: orders.Media) -> Cue:
         return self.catalogue.cue(0, Item(media=msgspec.structs.replace(media, type="audio/file")))
 
+    def _content_lost(self, p: Programme, zone: str) -> bool:
+        """Whether nothing of a programme can be had for a zone any more."""
+        if self._zones[zone].kind == "sound":
+            return all(cue.failed is not None for cue in self._cues(p, zone))
+        return not p.overrides and _shows(p.items) and self._unshowable(p)
+
     def _unshowable(self, p: Programme) -> bool:
         """Whether all that a board was to show of it is lost."""
         pictures = self._pictures(p)
@@ -1570,7 +1576,7 @@ class Station:
                 self._end_part(p, zone, Reason.SILENCED.value, now)
             elif not p.overrides and rules.quiet_at(spec, now.wall, self.tz) and now.trusted:
                 self._end_part(p, zone, Reason.QUIET_HOURS.value, now)
-            elif (spec.kind == "sound" and all(c.failed is not None for c in self._cues(p, zone))) or (
+            elif self._content_lost(p, zone):
                 spec.kind == "screen" and not p.overrides and _shows(p.items) and self._unshowable(p)
             ):
                 self._end_part(p, zone, Reason.CONTENT_UNAVAILABLE.value, now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -29,6 +30,8 @@ from province.store import Signed
 
 TZ = ZoneInfo("Asia/Ho_Chi_Minh")
 END_S = 76.0
+NOTICE_S = 51.0
+"""When the commune's own notice is due: the attacker is at work, and the storm takes it over."""
 
 RADIO = "Đây là Đài Phát thanh tỉnh. Sau đây là bản tin thời sự buổi chiều."
 BULLETIN = (
@@ -154,10 +157,13 @@ class Day:
         self.expect["due"]["tiep-am-chieu"] = self.t0 + 8.0
         self.expect["heard"].append("tiep-am-chieu")
         self.say("order", "Xã gửi lịch phát: tiếp âm lúc " + self._time(8.0)[11:19])
-        self._tram(
-            "add", str(self.made.notice), "--title", "Thông báo của UBND xã", "--at", self._time(47.0),
+        said = self._tram(
+            "add", str(self.made.notice), "--title", "Thông báo của UBND xã", "--at", self._time(NOTICE_S),
             "--zones", "*", "--approved-by", "Nguyễn Thị Mẫu, Phó Chủ tịch UBND xã",
         )  # fmt: skip
+        added = re.search(r"xa-\d+", said)
+        if added:
+            self.expect["due"][added[0]] = self.t0 + NOTICE_S
 
     def _offer(self) -> None:
         items: list[dict[str, Any]] = [{"chime": "gong"}]
@@ -292,13 +298,14 @@ class Day:
         order = self._sign(iss, "broadcast", args, name=args["id"])
         self.stage.publisher.send(order)
 
-    def _tram(self, *words: str) -> None:
+    def _tram(self, *words: str) -> str:
         command = [sys.executable, "-m", "agent", "--lang", "vi", words[0], "--config", str(self.stage.config_path)]
         done = subprocess.run([*command, *words[1:]], capture_output=True, text=True, check=False, timeout=30)
         first = (done.stdout or done.stderr).strip().splitlines()
         self.say("tram", f"tram {words[0]}: {first[0] if first else ''}")
         if done.returncode != 0:
             self.say("fault", f"tram {words[0]} không thành: {(done.stderr or done.stdout).strip()[-300:]}")
+        return done.stdout
 
 
 def verdict(attack: Attack, record: dict[str, Any]) -> str | None:
