@@ -1577,8 +1577,6 @@ class Station:
             elif not p.overrides and rules.quiet_at(spec, now.wall, self.tz) and now.trusted:
                 self._end_part(p, zone, Reason.QUIET_HOURS.value, now)
             elif self._content_lost(p, zone):
-                spec.kind == "screen" and not p.overrides and _shows(p.items) and self._unshowable(p)
-            ):
                 self._end_part(p, zone, Reason.CONTENT_UNAVAILABLE.value, now)
             elif (
                 now.trusted
