@@ -1156,6 +1156,14 @@ class Station:
                     self._on_air(p, zone, now.wall_of(event.at_ns), now)
         self.reporter.shown(event)
 
+    def _overridden(self, p: Programme, zone: str, at: float) -> str | None:
+        """The zone's rule that an emergency did not keep, for the log (CONTRACT section 1)."""
+        if not p.overrides:
+            return None
+        if rules.quiet_at(self._zones[zone], at, self.tz):
+            return "overrides quiet-hours"
+        return None if rules.cap_at(self._zones[zone], at, self.tz) is None else "overrides cap"
+
     def _close_screen(self, p: Programme, zone: str, now: Instant, reason: str | None) -> None:
         part = p.parts[zone]
         self._on.pop((p.key, zone), None)
@@ -1169,7 +1177,7 @@ class Station:
                 started=part.stretch_started,
                 ended=now.wall,
                 result="completed" if reason is None else "interrupted",
-                reason=reason,
+                reason=reason or self._overridden(p, zone, part.stretch_started),
                 start_error_ms=(part.stretch_started - planned) * 1000,
                 content=[m.sha256 for i in p.items if (m := i.media) is not None],
             )
@@ -1229,7 +1237,7 @@ class Station:
                 started=started,
                 ended=now.wall_of(event.at_ns),
                 result="completed" if completed else "interrupted",
-                reason=reason,
+                reason=reason or self._overridden(p, event.zone, started),
                 start_error_ms=error,
                 level_dbfs=event.level_dbfs,
                 content=play.content(sent),
@@ -1471,7 +1479,7 @@ class Station:
             started=started,
             ended=now.wall_of(event.at_ns),
             result="completed" if completed else "interrupted",
-            reason=None if completed else event.reason,
+            reason=self._overridden(p, event.zone, started) if completed else event.reason,
             start_error_ms=(started - p.start) * 1000,
             level_dbfs=event.level_dbfs,
             content=content,
