@@ -53,7 +53,3 @@ class Silences:
         for key in over:
             del self.held[key]
         return bool(over)
-
-    def next_end(self) -> float | None:
-        """When the first silence runs out."""
-        return min((h.until for h in self.held.values() if h.until is not None), default=None)

@@ -239,8 +239,8 @@ def _checks_of_the_day(out: Path, day: Any) -> Iterable[Any]:
         yield Check("outage", bool(during) and not lost, told if not lost else f"entries {lost} did not arrive once")
     command = [sys.executable, "-m", "agent", "--lang", "en", "log", "--config", str(out / "station.yaml"), "--verify"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    said = (done.stdout + done.stderr).strip().splitlines()
-    yield Check("verify", done.returncode == 0, said[0] if said else "no answer")
+    lines = (done.stdout + done.stderr).strip().splitlines()
+    yield Check("verify", done.returncode == 0, lines[0] if lines else "no answer")
 
 
 def _hold(out: Path, seconds: float | None, card: bool, via: tuple[str, int] | None) -> int:
