@@ -7,25 +7,32 @@ import functools
 import io
 import json
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import msgspec
 
 from agent.cli.language import _, reason, word
 from agent.cli.show import safe, table
-from agent.model.orders import ARGS_OF, STATE_OPS, Broadcast, Class, Item, Repeat, Resume
+from agent.model.orders import ARGS_OF, STATE_OPS, Broadcast, Class, Item, Reason, Repeat, Resume
 from agent.trust.authorities import AuthoritiesError, AuthorityEntry
-from province.publish import EMERGENCY_LIMIT, Access, Publisher, describe
+from province.publish import EMERGENCY_LIMIT, ORDER_LIMIT, Access, Publisher, describe
 from province.record import DeviceReceipt, Journal, Receipt, Record, Taken, dumps, stamp
 from province.store import Endpoint, Province, ProvinceError, Settings, Signed
 
+if TYPE_CHECKING:
+    from province.cap import Order as CapOrder
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 PROVINCE_RANK, COMMUNE_RANK = 50, 10
+TAKEN_OVER_S = 60.0
+"""How long an update's new bulletin may take to sound before the former is cancelled all the same."""
 COMMUNE_OPS = ["broadcast", "schedule", "cancel", "silence", "test", "report"]
 
 folder = click.make_pass_decorator(Path)
@@ -387,22 +394,179 @@ def silence(
         _follow(publisher, signed, wait)
 
 
+# CAP
+
+
+@click.command(help=_("Send a CAP 1.2 alert, update or cancel, and follow it. FILE: the XML, - for standard input."))
+@click.argument("file", type=click.File("rb"))
+@click.option("--as", "--iss", "iss", metavar="AUTHORITY", help=_("Who signs."))
+@click.option("--to", multiple=True, metavar="TARGET", help=_("Device id or group:NAME, instead of the alert's areas."))
+@click.option("--dry-run", is_flag=True, help=_("Print the orders as JSON; sign and send nothing."))
+@click.option("--class", "class_", type=click.Choice(list(Class)), help=_("Instead of what urgency and severity say."))
+@click.option("--zones", help=_("Zone selectors with commas, instead of all zones."))
+@click.option("--chime", help=_("Sounds first (siren before an emergency, else gong); none: no chime."))
+@click.option("--voice", "voices", multiple=True, metavar="LANG", help=_("A language that the stations can speak."))
+@click.option(
+    "--media-dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help=_("Where the alert's recordings lie, under the names in their addresses."),
+)
+@click.option("--minutes", default=60.0, show_default=True, help=_("How long it is valid if it does not say so."))
+@click.option(
+    "--count", default=1, show_default=True, help=_("How often it is played; 0: until it is cancelled or expires.")
+)
+@click.option("--interval", default=60.0, show_default=True, help=_("Seconds between repeats."))
+@click.option(
+    "--wait", type=float, metavar="SECONDS", help=_("Follow it so long (an emergency: to its end; else 15 s).")
+)
+@folder
+@told
+def cap(
+    dir_: Path,
+    *,
+    file: Any,
+    iss: str | None,
+    to: Sequence[str],
+    dry_run: bool,
+    class_: str | None,
+    zones: str | None,
+    chime: str | None,
+    voices: Sequence[str],
+    media_dir: Path | None,
+    minutes: float,
+    count: int,
+    interval: float,
+    wait: float | None,
+) -> None:
+    """Exit 0 when there was nothing to send, or every device named, or known, has taken it and none has failed."""
+    from agent.link import topics
+    from drivers.espeak import VOICES
+    from province import cap as cap_
+
+    if iss is None and not dry_run:
+        raise click.UsageError(_("Say who signs with --as, or look at it with --dry-run."))
+    if minutes <= 0 or count < 0:
+        raise click.UsageError(_("--minutes is more than 0, --count at least 0."))
+    try:
+        for target in to:
+            topics.order(target)
+    except ValueError as error:
+        raise ProvinceError(str(error)) from error
+    there = Province(dir_)
+    choices = cap_.Choices(
+        voices=frozenset(v.lower() for v in voices) or frozenset(VOICES),
+        limits={c: EMERGENCY_LIMIT if c is Class.EMERGENCY else ORDER_LIMIT for c in Class},
+        to=tuple(to),
+        class_=None if class_ is None else Class(class_),
+        zones=tuple(z.strip() for z in zones.split(",")) if zones else (),
+        chime=chime,
+        repeat=None if count == 1 else Repeat(count=count or None, interval_s=interval),
+        minutes=minutes,
+    )
+    folders = [media_dir] if media_dir is not None else []
+    with tempfile.TemporaryDirectory() as scratch:
+        if dry_run:
+            there.settings = msgspec.structs.replace(there.settings, media_dir=scratch)
+        alert = cap_.parse(file.read(cap_.FILE_LIMIT + 1))
+        now = datetime.now().astimezone().replace(microsecond=0)
+        made = cap_.plan(alert, choices, cap_.Areas.load(dir_), cap_.Recordings(folders, there.media), now)
+    for note in made.notes:
+        click.echo(safe(note), err=True)
+    if dry_run:
+        shown = [{"op": o.op, "aud": o.aud, "ttl_s": o.ttl_s, "args": o.args} for o in made.orders]
+        click.echo(json.dumps(shown, ensure_ascii=False, indent=1))
+    elif made.orders and iss is not None and not _send_cap(there, iss, made.orders, wait):
+        raise click.exceptions.Exit(1)
+
+
+def _send_cap(there: Province, iss: str, orders: Sequence[CapOrder], wait: float | None) -> bool:
+    """Sign, send and follow; whether it went well."""
+    signed = [there.sign(iss, o.op, o.args, o.aud, ttl_s=o.ttl_s) for o in orders]
+    for order, made in zip(orders, signed, strict=True):
+        limit = EMERGENCY_LIMIT if order.class_ is Class.EMERGENCY else ORDER_LIMIT
+        if len(made.jws) > limit:
+            raise ProvinceError(
+                _("The order has {size} bytes, {limit} are allowed.").format(size=len(made.jws), limit=limit)
+            )
+    pairs = list(zip(orders, signed, strict=True))
+    first = [(o, s) for o, s in pairs if not o.afterwards]
+    later = [s for o, s in pairs if o.afterwards]
+    receipts: dict[str, Receipt] = {}
+    failures: list[ProvinceError] = []
+    with Publisher(Access.publisher(there)) as publisher:
+        for order, made in first:
+            click.echo(_name(order, made))
+            if len(first) > 1:
+                publisher.send(made)  # in this order; pursuing them sends them again, which changes nothing
+
+        def follow(order: CapOrder, made: Signed) -> None:
+            ends = wait if wait is not None or order.class_ is Class.EMERGENCY else 15.0
+            named = _expected(there, made)
+            try:
+                receipts[made.jti] = publisher.pursue(made, named, watch=_ack_line, timeout_s=ends)
+            except ProvinceError as error:
+                failures.append(error)
+
+        # Daemons, so that Ctrl-C ends the command and not only the wait for them.
+        following = [threading.Thread(target=follow, args=pair, daemon=True) for pair in first]
+        for thread in following:
+            thread.start()
+        if later:
+            deadline = time.monotonic() + (TAKEN_OVER_S if wait is None else min(wait, TAKEN_OVER_S))
+            for _order, made in first:
+                on = functools.partial(_taken_over, _expected(there, made))
+                publisher.wait(made, on, max(0.0, deadline - time.monotonic()))
+            for made in later:
+                publisher.send(made)
+                click.echo(_("the former bulletins are cancelled everywhere"))
+        for thread in following:
+            thread.join()
+        if failures:
+            raise failures[0]
+    good: dict[str, list[bool | None]] = {}
+    for order, made in first:
+        receipt = receipts[made.jti]
+        missing = sorted(_expected(there, made) - set(receipt.devices))
+        click.echo(_name(order, made))
+        _receipts(receipt, missing)
+        for name in missing:
+            good.setdefault(name, []).append(False)
+        for name, device in receipt.devices.items():
+            good.setdefault(name, []).append(_went_well(order, device, single=len(first) == 1))
+    return bool(good) and all(False not in states and True in states for states in good.values())
+
+
+def _name(order: CapOrder, made: Signed) -> str:
+    what = order.args.get("id") or ", ".join(order.args["ids"])
+    return safe(f"{word(order.class_ or order.op)} {what} → {', '.join(made.aud)}")
+
+
+def _expected(there: Province, made: Signed) -> set[str]:
+    known = set(there.settings.devices or []) if "group:all" in made.aud else set()
+    return known | {t for t in made.aud if not t.startswith("group:")}
+
+
+def _taken_over(named: set[str], receipt: Receipt) -> bool:
+    """Whether the new bulletin is on, or ended, at every device that was named or has answered."""
+    on = {name for name, device in receipt.devices.items() if device.final or "running" in device.times}
+    return bool(on) and (named | set(receipt.devices)) <= on
+
+
+def _went_well(order: CapOrder, device: DeviceReceipt, *, single: bool) -> bool | None:
+    """None: another order of the same alert says it. A station without boards refuses the boards' order."""
+    if not single and device.reason in {Reason.NO_SUCH_ZONE, Reason.SUPERSEDED}:
+        return None
+    if order.class_ in {Class.NORMAL, Class.PRIORITY}:
+        return device.state not in {"rejected", "failed"}
+    return device.state == "done"
+
+
 # not built
 
 
 def _not_built(name: str) -> None:
     click.echo(_("“tram province {name}” is not built yet.").format(name=name), err=True)
     raise click.exceptions.Exit(2)
-
-
-@click.command(
-    help=_("Turn CAP 1.2 alerts into emergencies (not built yet)."),
-    context_settings={"ignore_unknown_options": True},
-)
-@click.argument("rest", nargs=-1)
-def cap(rest: Sequence[str]) -> None:
-    """Say so."""
-    _not_built("cap")
 
 
 @click.command(help=_("Release an update (not built yet)."), context_settings={"ignore_unknown_options": True})

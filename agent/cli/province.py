@@ -15,7 +15,7 @@ COMMANDS: dict[str, str] = {
     "publish": _("Sign an order and send it."),
     "emergency": _("Send an emergency and follow it to every loudspeaker and board."),
     "silence": _("Cut everything at once, or lift the cut."),
-    "cap": _("Turn CAP 1.2 alerts into emergencies (not built yet)."),
+    "cap": _("Send a CAP 1.2 alert, and follow it."),
     "release": _("Release an update (not built yet)."),
     "watch": _("Watch the fleet live and record what it reports."),
     "report": _("What was played, and which devices were there."),

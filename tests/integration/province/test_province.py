@@ -328,7 +328,7 @@ def test_watch_once_shows_the_fleet_and_report_counts(world: World) -> None:
     assert json.loads(run(world.folder, "report", "--format", "json").output)["devices"][0]["completed"] == 1
 
 
-@pytest.mark.parametrize("name", ["cap", "release"])
+@pytest.mark.parametrize("name", ["release"])
 def test_what_is_not_built_says_so(tmp_path: Path, name: str) -> None:
     done = run(tmp_path, name, "--anything", "x")
     assert done.exit_code == 2
