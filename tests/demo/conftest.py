@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.demo.customer import Late, Training, until
+from tests.demo.customer import LateError, Training, until
 from tests.demo.hostile_server import HostileServer
 
 QUIET = "loa-dem"
@@ -40,7 +40,7 @@ def folder() -> Iterator[Path]:
         try:
             until(lambda: (out / "connection.json").exists() or demo.poll() is not None, "the training station", 90)
             if demo.poll() is not None:
-                raise Late(f"tram demo --hold ended: {log.read_text('utf-8', 'replace')[-2000:]}")
+                raise LateError(f"tram demo --hold ended: {log.read_text('utf-8', 'replace')[-2000:]}")
             yield out
         finally:
             demo.terminate()

@@ -13,7 +13,6 @@ import json
 import math
 import os
 import socket
-import ssl
 import subprocess
 import sys
 import threading
@@ -41,7 +40,7 @@ TERMINAL = {"done", "failed", "rejected"}
 _numbers = itertools.count(1)
 
 
-class Late(AssertionError):
+class LateError(AssertionError):
     """A condition did not come true in time."""
 
 
@@ -50,7 +49,7 @@ def until(look: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> 
     end = time.monotonic() + timeout_s
     while not (answer := look()):
         if time.monotonic() > end:
-            raise Late(f"{what}: not within {timeout_s:.0f} s")
+            raise LateError(f"{what}: not within {timeout_s:.0f} s")
         time.sleep(0.02)
     return answer
 
@@ -197,7 +196,7 @@ class Link:
         self._client.connect(host, port, clean_start=mqtt.MQTT_CLEAN_START_FIRST_ONLY, properties=life)
         self._client.loop_start()
         if not self._ready.wait(PATIENCE_S):
-            raise Late(f"{name} cannot connect to the broker")
+            raise LateError(f"{name} cannot connect to the broker")
 
     def _connected(self, client: mqtt.Client, _data: Any, _flags: Any, _code: Any, _properties: Any) -> None:
         if self._subscribe is None:
@@ -233,7 +232,7 @@ class Link:
                         return self.messages[at]
                     at += 1
                 if not self._news.wait(end - time.monotonic()):
-                    raise Late(f"{what}: no such message within {timeout_s:.0f} s")
+                    raise LateError(f"{what}: no such message within {timeout_s:.0f} s")
 
     def all(self, kind: str, since: int = 0) -> list[Message]:
         return [m for m in self.messages[since:] if m.kind == kind and m.topic.startswith("tram/1/dev/")]
@@ -419,8 +418,8 @@ class Training:
                 since=since,
                 timeout_s=timeout_s,
             ).body
-        except Late as late:
-            raise Late(f"ack of {jti}: {late}; there are {self.acks(jti)}") from None
+        except LateError as late:
+            raise LateError(f"ack of {jti}: {late}; there are {self.acks(jti)}") from None
 
     def wait_event(
         self,

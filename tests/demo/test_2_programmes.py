@@ -1,0 +1,779 @@
+"""CONTRACT sections 1, 4, 5, 6: what sounds, when, in whose name, and what the station says of it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.demo.conftest import QUIET
+from tests.demo.customer import (
+    Bulletin,
+    Training,
+    epoch,
+    number,
+    pitch,
+    rfc3339,
+    rms_dbfs,
+    tone,
+    until,
+    write_wav,
+)
+
+pytestmark = [pytest.mark.demo, pytest.mark.xdist_group("station")]
+
+TEXT = [{"text": "Thông báo nghiệm thu.", "lang": "vi"}]
+NEAR_S = 0.05
+"""How near two moments are the same where nothing exact is asked."""
+
+
+def encoded(source: Path, ending: str, *options: str) -> Path:
+    target = source.with_name(f"{source.stem}{ending}")
+    subprocess.run(["ffmpeg", "-y", "-v", "error", "-i", str(source), *options, str(target)], check=True)
+    return target
+
+
+@pytest.fixture(scope="session")
+def tones(scratch: Path) -> Any:
+    """A tone of so many hertz and seconds as a WAV file."""
+
+    def make(hertz: float, seconds: float = 0.6, **how: Any) -> Path:
+        suffix = "-".join(f"{k}{v}" for k, v in how.items())
+        return tone(scratch / f"{hertz:.0f}-{seconds}{suffix}.wav", hertz, seconds, **how)
+
+    return make
+
+
+STEP_S = 0.25
+
+
+@pytest.fixture(scope="session")
+def scale(scratch: Path) -> Path:
+    """Twelve steps of a quarter second, 1,200, 1,400 … 3,400 Hz (sirens are lower): any moment tells where it is."""
+    t = np.arange(round(STEP_S * 48_000)) / 48_000
+    steps = [np.cos(2 * np.pi * (1200 + 200 * n) * t) * 0.25 for n in range(12)]
+    return write_wav(scratch / "scale.wav", np.concatenate(steps))
+
+
+def step(hertz: float) -> int | None:
+    """Which step of the scale that is."""
+    n = round((hertz - 1200) / 200)
+    return n if 0 <= n < 12 and abs(hertz - 1200 - 200 * n) < 40 else None
+
+
+def steps(station: Training, entry: dict[str, Any]) -> list[int]:
+    """The steps of the scale heard during a log entry, repetitions left out."""
+    begin, end = epoch(entry["started"]), epoch(entry["ended"])
+    found = [step(p) for p in station.pitches(begin, end, 0.05)]
+    return [n for n, _ in itertools.groupby(n for n in found if n is not None)]
+
+
+# the link
+
+
+def test_state_is_retained_and_says_who_the_device_is(station: Training) -> None:
+    message = [m for m in station.watcher.all("state") if m.topic == f"{station.base}/state"][-1]
+    body = message.body
+    assert (message.qos, message.retain) == (1, True)
+    assert {"device", "online", "birth", "agent", "image", "capabilities", "zones", "since"} <= set(body)
+    assert (body["device"], body["online"]) == (station.id, True)
+    assert isinstance(body["birth"], int)
+    assert body["birth"] >= 1
+    assert epoch(body["since"]) < time.time()
+
+
+def test_status_is_retained_and_beats_are_small(station: Training) -> None:
+    status = station.watcher.wait(lambda m: m.topic == f"{station.base}/status", "a status")
+    assert (status.qos, status.retain) == (1, True)
+    beat = station.watcher.wait(lambda m: m.topic == f"{station.base}/beat", "a beat", timeout_s=65)
+    assert (beat.qos, beat.retain) == (0, False)
+    assert len(beat.payload) <= 120
+    assert beat.expiry is None or beat.expiry <= 120
+    body = beat.body
+    assert set(body) == {"n", "at", "zones", "faults", "rev", "log"}
+    assert isinstance(body["at"], int)
+    assert abs(body["at"] - beat.at) < 60
+    assert isinstance(body["faults"], int)
+    assert len(body["log"][1]) == 8
+    status_fields = status.body
+    assert {"zones", "rev", "outbox", "clock"} <= set(status_fields)
+
+
+def test_events_and_acks_are_qos_1_and_not_retained(station: Training, tones: Any) -> None:
+    sent = station.broadcast(station.province, [station.media(tones(800))])
+    sent.done()
+    sent.entries()
+    for kind in ("ack", "event"):
+        messages = station.watcher.all(kind)
+        assert {(m.qos, m.retain) for m in messages} == {(1, False)}, kind
+    acks = sent.acks()
+    assert [a["seq"] for a in acks] == list(range(1, len(acks) + 1))
+    states = [state for state, _ in itertools.groupby(a["state"] for a in acks)]
+    assert states == ["received", "accepted", "running", "done"]
+    for ack in acks:
+        assert {"jti", "iss", "id", "seq", "state", "at", "zones"} <= set(ack)
+        assert set(ack["zones"]) == {station.sound_zone}
+    assert "first_sample_at" in acks[-1]["zones"][station.sound_zone]
+
+
+def test_a_device_may_write_only_its_own_topics(station: Training) -> None:
+    """The watcher's certificate may read all and write nothing; what it sends reaches nobody."""
+    claims = station.province.claims("cancel", {"ids": ["x"]})
+    station.watcher.send(f"{station.base}/order", station.province.sign(claims))
+    station.watcher.send(f"{station.base}/state", b"{}")
+    station.order(station.province, "cancel", {"ids": ["x"]}).done()
+    assert not station.acks(claims["jti"])
+    assert all(m.payload != b"{}" for m in station.watcher.all("state"))
+
+
+# sound
+
+
+def test_a_scheduled_start_falls_on_its_sample(station: Training, tones: Any) -> None:
+    start = time.time() + 3
+    sent = station.broadcast(station.province, [station.media(tones(1000))], start=rfc3339(start))
+    sent.done()
+    (entry,) = sent.entries()
+    sound = station.heard(start - 0.5, start + 1)
+    onset = start - 0.5 + np.flatnonzero(np.abs(sound) > 0.02)[0] / 48_000
+    assert abs(onset - start) < 0.02
+    assert abs(epoch(entry["started"]) - onset) < 0.005
+    assert abs(entry["start_error_ms"]) < 20
+    assert abs(epoch(entry["planned"]) - start) < 0.001
+    assert abs(epoch(sent.acks()[-1]["zones"][station.sound_zone]["first_sample_at"]) - onset) < 0.005
+    assert not sound[: round(0.45 * 48_000)].any(), "nothing is heard before"
+
+
+def test_the_log_tells_the_level_that_was_sent_out(station: Training, tones: Any) -> None:
+    for level, volume in ((0.9, None), (0.3, None), (0.3, -6.0)):
+        item = station.media(tones(900, 0.8, level=level))
+        sent = station.broadcast(station.province, [item], volume_db=volume)
+        sent.done()
+        (entry,) = sent.entries()
+        sound = station.heard_entry(entry)
+        assert abs(rms_dbfs(sound) - entry["level_dbfs"]) < 0.3, (level, volume)
+        expected = rms_dbfs(np.array([level])) - 3.01 + (volume or 0)
+        assert abs(entry["level_dbfs"] - expected) < 0.5, (level, volume)
+        assert entry["content"] == [item["media"]["sha256"]]
+
+
+def test_all_formats_rates_and_channels_follow_each_other_without_a_gap(station: Training, tones: Any) -> None:
+    parts = [
+        (tones(600, rate=8_000), 0.6),
+        (tones(800, rate=44_100, channels=2), 0.6),
+        (encoded(tones(1000, rate=22_050), ".flac"), 0.6),
+        (tones(1200, rate=96_000, channels=2), 0.6),
+        (encoded(tones(1400, rate=48_000), ".mp3"), 0.6),
+        (encoded(tones(1600, rate=32_000), ".opus", "-c:a", "libopus"), 0.6),
+        (encoded(tones(1800, rate=44_100, channels=2), ".m4a", "-c:a", "aac"), 0.6),
+        (tones(2000, rate=11_025), 0.6),
+    ]
+    sent = station.broadcast(station.province, [station.media(path) for path, _ in parts])
+    sent.done()
+    (entry,) = sent.entries()
+    assert len(entry["content"]) == len(parts)
+    begin = epoch(entry["started"])
+    total = epoch(entry["ended"]) - begin
+    assert abs(total - 0.6 * len(parts)) < 0.35, "codecs add padding, nothing more"
+    heard = [round(p, -2) for p in station.pitches(begin, begin + total, 0.1)]
+    order = [p for p, _ in itertools.groupby(heard) if p]
+    wanted = [600 + 200 * n for n in range(len(parts))]
+    assert [p for p in order if p in wanted] == wanted, heard
+    sound = np.abs(station.heard(begin, begin + 4 * 0.6))
+    loud = np.maximum.reduceat(sound, np.arange(0, len(sound), 240))
+    assert loud.min() > 0.05, "a gap at a join of files that have no padding"
+
+
+def test_every_kind_of_item_sounds(station: Training, tones: Any) -> None:
+    live = station.media_url.rsplit("/", 1)[0] + "/live/dai-tinh"
+    since = len(station.log())
+    sent = station.broadcast(
+        station.province,
+        [
+            {"chime": "gong"},
+            {"text": "Xin chào bà con.", "lang": "vi"},
+            {"local": "moi-hop"},
+            {"relay": "dai-tinh", "duration_s": 1.5},
+            {"stream": live, "lease_s": 1.0},
+            station.media(tones(1000)),
+        ],
+    )
+    sent.done(60)
+    (entry,) = sent.entries()
+    assert len(entry["content"]) == 4, "hashes of chime, speech, stored message and file; live sound has none"
+    sound = station.heard_entry(entry)
+    assert pitch(sound[-24_000:]) == pytest.approx(1000, abs=20)
+    thirds = np.array_split(sound, 12)
+    assert sum(rms_dbfs(part) > -50 for part in thirds) >= 10
+    assert len(station.log()) == since + 1
+
+
+def test_screens_show_text_and_pictures(station: Training, scratch: Path) -> None:
+    from PIL import Image
+
+    picture = scratch / "red.png"
+    Image.new("RGB", (400, 300), (200, 10, 10)).save(picture)
+    before = len(list(station.board()))
+    sent = station.broadcast(
+        station.province,
+        [{"text": "Nước lên cao", "lang": "vi", "dwell_s": 0.7}, station.media(picture) | {"dwell_s": 0.7}],
+        zones=["kind:screen"],
+    )
+    ack = sent.done()
+    assert set(ack["zones"]) == {station.screen_zone}
+    (entry,) = sent.entries(station.screen_zone)
+    assert entry["level_dbfs"] is None
+    frames = list(station.board())[before - 1 :]
+    shown = [f for f in frames if f["to"] is None or epoch(f["to"]) > epoch(entry["started"]) - 0.5]
+    assert all((station.out / "board" / f["file"]).stat().st_size > 0 for f in shown)
+    reds = []
+    for frame in frames:
+        with Image.open(station.out / "board" / frame["file"]) as image:
+            pixels = np.asarray(image.convert("RGB")).reshape(-1, 3).astype(int)
+            reds.append(float(np.mean((abs(pixels - [200, 10, 10]) < 30).all(axis=1))))
+    assert max(reds) > 0.1, f"the picture was on the board: {reds}"
+
+
+def test_a_language_without_a_voice_is_refused_in_sound_zones_and_still_shown(station: Training) -> None:
+    khmer = [{"text": "សូមស្វាគមន៍", "lang": "km", "dwell_s": 0.5}]
+    only_sound = station.broadcast(station.province, khmer, zones=["kind:sound"]).ended()
+    assert (only_sound["state"], only_sound["reason"]) == ("rejected", "no-voice")
+    shown = station.broadcast(station.province, khmer, zones=[station.screen_zone])
+    assert shown.ended()["state"] == "done"
+    both = station.broadcast(station.province, khmer, zones=[station.sound_zone, station.screen_zone])
+    ack = both.ended()
+    assert ack["state"] == "done", f"a screen still shows it: {ack}"
+    assert ack["zones"][station.sound_zone]["reason"] == "no-voice"
+    assert ack["zones"][station.screen_zone]["state"] == "done"
+    assert not [
+        e for e in station.log() if e["bulletin"] == both.id and e["started"] and e["zone"] != station.screen_zone
+    ]
+
+
+def test_zone_selectors(station: Training) -> None:
+    known = {z["id"]: z for z in station.device["zones"]}
+    later = {"start": rfc3339(time.time() + 3600)}
+    for selectors, wanted in (
+        (["*"], set(known)),
+        (["kind:sound"], {i for i, z in known.items() if z["kind"] == "sound"}),
+        (["tag:dem", "tag:nothing", "elsewhere"], {QUIET}),
+        ([station.sound_zone, "*"], set(known)),
+    ):
+        sent = station.broadcast(station.province, TEXT, zones=selectors, **later)
+        ack = sent.wait("accepted")
+        assert set(ack["zones"]) == wanted, selectors
+
+
+# offers
+
+
+def test_a_normal_bulletin_from_above_waits_until_the_commune_accepts(station: Training, tones: Any) -> None:
+    sent = station.broadcast(station.province, [station.media(tones(1100))], class_="normal")
+    sent.wait("offered")
+    listed = station.tram("inbox")
+    assert listed.returncode == 0
+    assert sent.id in listed.stdout
+    assert [a["state"] for a in sent.acks()] == ["received", "offered"]
+    accepted = station.tram("accept", sent.id)
+    assert accepted.returncode == 0, accepted.stderr
+    sent.done()
+    assert pitch(station.heard_entry(sent.entries()[0])) == pytest.approx(1100, abs=20)
+    assert [state for state, _ in itertools.groupby(a["state"] for a in sent.acks())] == [
+        "received",
+        "offered",
+        "accepted",
+        "running",
+        "done",
+    ]
+    again = station.tram("accept", sent.id)
+    assert again.returncode != 0
+    assert "Traceback" not in again.stderr
+
+
+def test_a_declined_bulletin_never_sounds(station: Training, tones: Any) -> None:
+    sent = station.broadcast(station.emergency, [station.media(tones(1100))], class_="normal")
+    sent.wait("offered")
+    assert station.tram("decline", sent.id).returncode == 0
+    ack = sent.ended()
+    assert (ack["state"], ack["reason"]) == ("rejected", "declined")
+    (entry,) = sent.entries()
+    assert (entry["result"], entry["started"], entry["level_dbfs"]) == ("declined", None, None)
+
+
+def test_priority_and_emergency_are_not_offered_and_the_communes_own_are_neither(station: Training, tones: Any) -> None:
+    for authority, class_ in (
+        (station.province, "priority"),
+        (station.province, "emergency"),
+        (station.commune, "normal"),
+    ):
+        sent = station.broadcast(authority, [station.media(tones(1000, 0.3))], class_=class_)
+        sent.done()
+        assert "offered" not in {a["state"] for a in sent.acks()}, class_
+
+
+def test_an_officers_own_programme_goes_through_the_same_door(station: Training, tones: Any) -> None:
+    added = station.tram(
+        "add",
+        str(tones(1300)),
+        "--at",
+        "now",
+        "--zones",
+        station.sound_zone,
+        "--approved-by",
+        "Chủ tịch xã",
+        "--title",
+        "Xã",
+    )
+    assert added.returncode == 0, added.stdout + added.stderr
+
+    def logged() -> list[dict[str, Any]]:
+        return [e for e in station.log() if e["title"] == "Xã" and e["zone"] == station.sound_zone]
+
+    (entry,) = until(logged, "its log entry")
+    assert entry["approved_by"] == "Chủ tịch xã"
+    assert entry["iss"] == "station"
+    assert pitch(station.heard_entry(entry)) == pytest.approx(1300, abs=20)
+
+
+# who owns the zone
+
+
+@pytest.mark.parametrize(
+    ("resume", "stretches"),
+    [("drop", 1), ("restart", 2), ("continue", 2)],
+)
+def test_an_emergency_takes_over_and_the_interrupted_programme_resumes_as_it_says(
+    station: Training, scale: Path, tones: Any, resume: str, stretches: int
+) -> None:
+    long = station.broadcast(station.commune, [station.media(scale)], resume=resume)
+    began = long.running()
+    until(lambda: time.time() > began + 1.1, "a second of it")
+    alarm = station.broadcast(station.province, [station.media(tones(4000))], class_="emergency")
+    taken = alarm.running()
+    alarm.done()
+    outcome = long.ended()
+    entries = long.entries(count=stretches)
+    assert len(entries) == stretches
+    first = steps(station, entries[0])
+    assert first[0] == 0
+    assert entries[0]["result"] == "interrupted"
+    assert abs(epoch(entries[0]["ended"]) - taken) < NEAR_S, "no gap and no overlap"
+    assert pitch(station.heard_entry(alarm.entries()[0])[-9600:]) == pytest.approx(4000, abs=30)
+    if resume == "drop":
+        assert (outcome["state"], outcome["reason"]) == ("failed", "outranked")
+        return
+    assert outcome["state"] == "done"
+    second = steps(station, entries[1])
+    assert entries[1]["result"] == "completed"
+    assert second[-1] == 11
+    if resume == "restart":
+        assert second == list(range(12))
+    else:
+        assert second == list(range(second[0], 12))
+        assert second[0] - first[-1] in (0, 1), f"continued at {second[0]} after {first[-1]}"
+        lengths = [epoch(e["ended"]) - epoch(e["started"]) for e in entries]
+        assert abs(sum(lengths) - 12 * STEP_S) < NEAR_S, "every sample once"
+
+
+def test_an_interrupted_programme_never_resumes_past_until(station: Training, scale: Path, tones: Any) -> None:
+    end = time.time() + 3.2
+    long = station.broadcast(station.commune, [station.media(scale)], resume="restart", until=rfc3339(end))
+    began = long.running()
+    until(lambda: time.time() > began + 0.3, "some of it")
+    station.broadcast(station.province, [station.media(tones(4000, 1.0))], class_="emergency").done()
+    long.ended()
+    last = long.entries(count=2)[-1]
+    assert epoch(last["ended"]) <= end + 0.2
+    assert not station.heard(max(end + 0.2, epoch(last["ended"]) + 0.1), end + 0.8).any()
+
+
+def test_classes_rank_and_a_lower_one_waits(station: Training, scale: Path, tones: Any) -> None:
+    """normal < priority < emergency of the district < emergency of the province; the commune's own normal is first on."""
+    normal = station.broadcast(station.commune, [station.media(scale)], class_="normal", resume="continue")
+    normal.running()
+    priority = station.broadcast(station.commune, [station.media(scale)], resume="continue")
+    priority.running()
+    district = station.broadcast(station.emergency, [station.media(scale)], class_="emergency", resume="continue")
+    district.running()
+    province = station.broadcast(station.province, [station.media(tones(4000, 0.5))], class_="emergency")
+    province.running()
+    late = station.broadcast(station.emergency, [station.media(tones(3300, 0.3))], class_="emergency")
+    waiting = station.broadcast(station.commune, [station.media(tones(3100, 0.3))])
+    for sent in (province, district, late, priority, waiting, normal):
+        sent.done()
+    ends = {
+        name: epoch(sent.entries()[-1]["ended"])
+        for name, sent in (
+            ("province", province),
+            ("district", district),
+            ("late", late),
+            ("priority", priority),
+            ("normal", normal),
+        )
+    }
+    assert sorted(ends, key=ends.__getitem__) == ["province", "district", "late", "priority", "normal"]
+    stretches = sorted(
+        (epoch(e["started"]), epoch(e["ended"]))
+        for sent in (province, district, late, priority, waiting, normal)
+        for e in sent.entries()
+    )
+    for (_, ended), (begun, _) in itertools.pairwise(stretches):
+        assert begun >= ended - 0.01, "one owner at any time"
+
+
+def test_a_collision_of_priority_programmes_follows_the_communes_order(
+    station: Training, scale: Path, tones: Any
+) -> None:
+    """priority_order of the training station: station, commune, province."""
+    above = station.broadcast(station.province, [station.media(scale)], resume="continue")
+    above.running()
+    own = station.broadcast(station.commune, [station.media(tones(4000))])
+    own.running()
+    outsider = station.broadcast(station.province, [station.media(tones(3300, 0.3))])
+    own.done()
+    above.done()
+    outsider.done()
+    assert len(above.entries()) == 2
+    assert epoch(own.entries()[0]["started"]) < epoch(above.entries()[-1]["started"])
+    assert epoch(above.entries()[-1]["ended"]) <= epoch(outsider.entries()[0]["started"]) + 0.01
+
+
+def test_a_repeated_alert_frees_its_zone_between_repeats(station: Training, tones: Any) -> None:
+    alert = station.broadcast(
+        station.province, [station.media(tones(4000, 0.4))], class_="emergency", repeat={"count": 3, "interval_s": 1.2}
+    )
+    alert.running()
+    between = station.broadcast(station.commune, [station.media(tones(900, 0.3))])
+    alert.done()
+    between.done()
+    entries = alert.entries(count=3)
+    assert len(entries) == 3
+    gaps = [epoch(b["started"]) - epoch(a["ended"]) for a, b in itertools.pairwise(entries)]
+    assert all(1.1 < gap < 1.6 for gap in gaps), gaps
+    assert epoch(alert.entries()[0]["ended"]) < epoch(between.entries()[0]["started"]) < epoch(entries[-1]["started"])
+    assert [round(pitch(station.heard_entry(e)), -2) for e in entries] == [4000] * 3
+
+
+def test_a_replacing_bulletin_supersedes(station: Training, scale: Path, tones: Any) -> None:
+    old = station.broadcast(station.province, [station.media(scale)], resume="continue")
+    old.running()
+    new = station.broadcast(station.province, [station.media(tones(4000))], replaces=[old.id])
+    new.done()
+    ack = old.ended()
+    assert (ack["state"], ack["reason"]) == ("failed", "superseded")
+    assert len(old.entries()) == 1
+    foreign = station.broadcast(station.commune, [station.media(scale)])
+    foreign.running()
+    station.broadcast(station.province, [station.media(tones(3300, 0.2))], replaces=[foreign.id])
+    assert foreign.ended()["state"] == "done", "nobody replaces another's bulletin"
+
+
+def test_until_ends_a_programme(station: Training, scale: Path) -> None:
+    end = time.time() + 3.0
+    sent = station.broadcast(station.province, [station.media(scale)], until=rfc3339(end))
+    sent.running()
+    sent.ended()
+    (entry,) = sent.entries()
+    assert entry["result"] == "interrupted"
+    assert abs(epoch(entry["ended"]) - end) < 0.2
+
+
+def test_a_drill_is_marked_audibly(station: Training, tones: Any) -> None:
+    sent = station.broadcast(station.province, [station.media(tones(4000))], drill=True)
+    sent.done()
+    (entry,) = sent.entries()
+    assert len(entry["content"]) == 3
+    assert entry["content"][0] == entry["content"][2] != entry["content"][1]
+
+
+# cancel
+
+
+def test_cancel_ends_what_plays_and_what_waits(station: Training, scale: Path) -> None:
+    playing = station.broadcast(station.province, [station.media(scale)], resume="continue")
+    coming = station.broadcast(station.province, TEXT, start=rfc3339(time.time() + 3600))
+    offered = station.broadcast(station.province, TEXT, class_="normal")
+    playing.running()
+    offered.wait("offered")
+    at = time.time()
+    station.order(station.province, "cancel", {"ids": [playing.id, coming.id, offered.id]}).done()
+    for sent in (playing, coming, offered):
+        ack = sent.ended()
+        assert (ack["state"], ack["reason"]) == ("failed", "cancelled")
+    entry = playing.entries()[0]
+    assert (entry["result"], entry["reason"]) == ("interrupted", "cancelled")
+    assert epoch(entry["ended"]) < at + 1
+    assert not station.heard(epoch(entry["ended"]) + 0.1, epoch(entry["ended"]) + 0.5).any()
+
+
+def test_an_unknown_id_leaves_a_tombstone_of_its_own_issuer(station: Training, tones: Any) -> None:
+    station.order(station.province, "cancel", {"ids": ["to-come"]}).done()
+    buried = station.broadcast(station.province, TEXT, id="to-come").ended()
+    assert (buried["state"], buried["reason"]) == ("rejected", "cancelled")
+    other = station.broadcast(station.commune, [station.media(tones(900, 0.2))], id="to-come")
+    assert other.ended()["state"] == "done", "a tombstone is its issuer's"
+
+
+def test_only_a_higher_rank_cancels_anothers_bulletin(station: Training) -> None:
+    later = rfc3339(time.time() + 3600)
+    commune = station.broadcast(station.commune, TEXT, start=later)
+    province = station.broadcast(station.province, TEXT, start=later)
+    province.wait("accepted")
+    refused = station.order(station.commune, "cancel", {"iss": "province", "id": province.id}).ended()
+    assert (refused["state"], refused["reason"]) == ("rejected", "not-authorised")
+    equal = station.order(station.commune, "cancel", {"iss": "station", "id": "x"}).ended()
+    assert equal["reason"] == "not-authorised", "equal rank is not lower"
+    station.order(station.province, "cancel", {"iss": "commune", "id": commune.id}).done()
+    assert commune.ended()["reason"] == "cancelled"
+    station.order(station.commune, "cancel", {"ids": [province.id]}).done()
+    assert not [a for a in province.acks() if a["state"] == "failed"], "ids are the issuer's own"
+
+
+# schedules
+
+
+def schedule(station: Training, *entries: dict[str, Any]) -> Bulletin:
+    common = {
+        "class": "priority",
+        "zones": [station.sound_zone],
+        "resume": "drop",
+        "on_late": "skip",
+        "title": "Lịch nghiệm thu",
+    }
+    return station.state(
+        station.province, "schedule", {"version": number(), "entries": [common | entry for entry in entries]}
+    )
+
+
+def test_a_schedule_plays_on_its_samples_every_day(station: Training, tones: Any) -> None:
+    start = round(time.time() + 4, 3)
+    rule = {"dtstart": rfc3339(start - 86_400), "rrule": "FREQ=DAILY"}
+    ids = [f"hom-nay-{number()}", f"tru-hom-nay-{number()}", f"da-qua-{number()}", f"bi-cat-{number()}"]
+    item = station.media(tones(1000))
+    try:
+        schedule(
+            station,
+            {"id": ids[0], "items": [item], **rule},
+            {"id": ids[1], "items": [item], **rule, "exdate": [rfc3339(start)]},
+            {"id": ids[2], "items": [item], "dtstart": rfc3339(start - 600)},
+            {
+                "id": ids[3],
+                "items": [station.media(tones(1400, 2.0))],
+                "dtstart": rfc3339(start + 1),
+                "duration_s": 0.7,
+            },
+        ).done()
+        today = station.tram("today")
+        assert today.returncode == 0
+        first = station.entries(ids[0], station.sound_zone)[0]
+        assert abs(epoch(first["started"]) - start) < 0.02
+        assert abs(first["start_error_ms"]) < 20
+        assert pitch(station.heard_entry(first)) == pytest.approx(1000, abs=20)
+        cut = station.entries(ids[3], station.sound_zone)[0]
+        assert abs(epoch(cut["started"]) - start - 1) < 0.02
+        assert abs(epoch(cut["ended"]) - start - 1.7) < 0.1
+        assert not [e for e in station.log() if e["bulletin"] in (ids[1], ids[2]) and e["started"]]
+    finally:
+        station.unschedule()
+
+
+def test_what_is_late_is_skipped_joined_or_played_as_it_says(station: Training, scale: Path) -> None:
+    now = time.time()
+    stamp = number()
+    item = station.media(scale)
+    # The content must be there before an occurrence can be joined.
+    station.broadcast(station.commune, [item]).done()
+    now = time.time() - 20
+    long = station.media(scale)
+    try:
+        schedule(
+            station,
+            {"id": f"skip-{stamp}", "items": [long], "dtstart": rfc3339(now), "duration_s": 60, "on_late": "skip"},
+            {"id": f"play-{stamp}", "items": [long], "dtstart": rfc3339(now), "duration_s": 60, "on_late": "play"},
+        ).done()
+        played = station.entries(f"play-{stamp}", station.sound_zone)[0]
+        assert steps(station, played) == list(range(12))
+        assert not [e for e in station.log() if e["bulletin"] == f"skip-{stamp}" and e["started"]]
+    finally:
+        station.unschedule()
+    began = time.time() - 1.5
+    try:
+        schedule(
+            station,
+            {
+                "id": f"join-{stamp}",
+                "items": [item],
+                "dtstart": rfc3339(began - 5),
+                "duration_s": 30,
+                "on_late": "join",
+            },
+        ).done()
+    finally:
+        station.unschedule()
+
+
+# rules of a zone
+
+
+def test_a_programme_that_falls_into_quiet_hours_is_reported_when_it_is_received(station: Training, tones: Any) -> None:
+    sent = station.broadcast(station.province, [station.media(tones(1000, 0.3))], zones=[QUIET, station.sound_zone])
+    ack = sent.done()
+    received = sent.acks()[0]
+    assert received["state"] == "received"
+    assert received["zones"][QUIET]["reason"] == "quiet-hours"
+    assert "reason" not in received["zones"][station.sound_zone]
+    assert ack["zones"][QUIET] == {"state": "failed", "reason": "quiet-hours"}
+    (entry,) = sent.entries(QUIET)
+    assert (entry["result"], entry["reason"], entry["started"]) == ("skipped", "quiet-hours", None)
+    alone = station.broadcast(station.province, TEXT, zones=[QUIET]).ended()
+    assert alone["reason"] == "quiet-hours"
+
+
+def test_an_emergency_overrides_quiet_hours_and_the_log_says_so(station: Training, tones: Any) -> None:
+    sent = station.broadcast(station.province, [station.media(tones(4000))], zones=[QUIET], class_="emergency")
+    sent.done()
+    (entry,) = sent.entries(QUIET)
+    assert entry["result"] == "completed"
+    assert pitch(station.heard_entry(entry)) == pytest.approx(4000, abs=30)
+    assert "quiet-hours" in json.dumps(entry), f"the override is logged: {entry}"
+
+
+# silence
+
+
+def silence(station: Training, authority: Any, on: bool, **args: Any) -> Bulletin:
+    sent = station.state(authority, "silence", {"version": number(), "on": on, "zones": ["*"]} | args)
+    sent.done()
+    return sent
+
+
+def test_silence_cuts_every_remote_class_at_once_and_holds_over_a_restart(
+    station: Training, scale: Path, tones: Any
+) -> None:
+    alarm = station.broadcast(station.province, [station.media(scale)], class_="emergency", resume="continue")
+    alarm.running()
+    silence(station, station.province, True)
+    try:
+        ack = alarm.ended()
+        assert (ack["state"], ack["reason"]) == ("failed", "silenced")
+        entry = alarm.entries()[0]
+        assert (entry["result"], entry["reason"]) == ("interrupted", "silenced")
+        until(lambda: not any(station.relays().values()), "amplifiers off")
+        assert not station.heard(epoch(entry["ended"]) + 0.1, epoch(entry["ended"]) + 0.4).any()
+        for class_ in ("priority", "emergency"):
+            refused = station.broadcast(station.province, TEXT, class_=class_).ended()
+            assert (refused["state"], refused["reason"]) == ("rejected", "silenced")
+        since = len(station.watcher.messages)
+        station.control("restart", what="agent", kill=True)
+        station.watcher.wait(lambda m: m.kind == "state" and m.body["online"], "the station back", since=since)
+        refused = station.broadcast(station.province, TEXT, class_="emergency").ended()
+        assert refused["reason"] == "silenced", "silence survives a restart"
+        assert station.status()["silences"]
+        silence(station, station.commune, False)
+        assert station.broadcast(station.province, TEXT).ended()["reason"] == "silenced", "a lower rank lifts nothing"
+        silence(station, station.emergency, True)
+    finally:
+        silence(station, station.province, False)
+    assert not station.status()["silences"], "the province lifts its own and the lower-ranked ones"
+    station.broadcast(station.province, [station.media(tones(900, 0.2))]).done()
+
+
+def test_silences_add_up_and_end_by_themselves(station: Training, tones: Any) -> None:
+    end = time.time() + 2.5
+    silence(station, station.commune, True, until=rfc3339(end))
+    silence(station, station.emergency, True, zones=[station.screen_zone])
+    try:
+        assert station.broadcast(station.province, TEXT).ended()["reason"] == "silenced"
+        until(lambda: time.time() > end, "its end")
+        sent = station.broadcast(station.province, [station.media(tones(900, 0.2))])
+        sent.done()
+        board = station.broadcast(station.province, TEXT, zones=[station.screen_zone]).ended()
+        assert board["reason"] == "silenced", "the other silence still holds"
+    finally:
+        silence(station, station.province, False)
+
+
+def test_include_local_silences_the_buttons_as_well(station: Training) -> None:
+    silence(station, station.province, True)
+    station.control("press", button="khan-cap", seconds=0.2)
+    (entry,) = until(lambda: button_entries(station), "a button under a plain silence sounds")[-1:]
+    assert entry["result"] == "completed"
+    silence(station, station.province, True, include_local=True, until=rfc3339(time.time() + 600))
+    try:
+        before = len(button_entries(station))
+        at = time.time()
+        station.control("press", button="khan-cap", seconds=0.2)
+        assert not station.heard(at, at + 1.0).any(), "the button is silenced too"
+        assert len(button_entries(station)) == before
+    finally:
+        silence(station, station.province, False)
+
+
+def button_entries(station: Training, button: str = "khan-cap") -> list[dict[str, Any]]:
+    return [
+        e for e in station.log() if e["by"] == f"button:{button}" and e["zone"] == station.sound_zone and e["started"]
+    ]
+
+
+# buttons
+
+
+def test_a_pressed_emergency_button_sounds_at_once_and_the_programme_comes_back(station: Training, scale: Path) -> None:
+    long = station.broadcast(station.province, [station.media(scale)], class_="emergency", resume="continue")
+    began = long.running()
+    until(lambda: time.time() > began + 0.6, "some of it")
+    before = len(button_entries(station))
+    pressed = time.time()
+    station.control("press", button="khan-cap", seconds=0.2)
+    (entry,) = until(lambda: button_entries(station)[before:], "the button's entry")
+    assert entry["class"] == "emergency"
+    assert 0 <= epoch(entry["started"]) - pressed < 0.5
+    long.done()
+    entries = long.entries(count=2)
+    assert abs(epoch(entries[0]["ended"]) - epoch(entry["started"])) < NEAR_S
+    assert epoch(entries[1]["started"]) >= epoch(entry["ended"]) - 0.01
+    before_it, after_it = (steps(station, e) for e in entries)
+    assert after_it == list(range(after_it[0], 12))
+    assert after_it[0] - before_it[-1] in (0, 1), "from the saved sample"
+
+
+def test_an_everyday_button_keeps_the_rules_and_stop_ends_it(station: Training, scale: Path) -> None:
+    remote = station.broadcast(station.province, [station.media(scale)])
+    remote.running()
+    since = len(station.log())
+    station.control("press", button="moi-hop", seconds=0.1)
+    remote.done()
+
+    def own() -> list[dict[str, Any]]:
+        return [e for e in station.log()[since:] if e["iss"] == "station" and e["zone"] == station.sound_zone]
+
+    until(
+        lambda: (station.status()["zones"][station.sound_zone].get("owner") or {}).get("iss") == "station", "its turn"
+    )
+    station.control("press", button="dung", seconds=0.2)
+    (entry,) = until(own, "its entry")
+    assert entry["result"] == "interrupted"
+    assert epoch(entry["started"]) >= epoch(remote.entries()[0]["ended"]) - 0.01
+    quiet = [e for e in station.log()[since:] if e["zone"] == QUIET]
+    assert all(e["started"] is None for e in quiet), "an everyday announcement keeps quiet hours"
+
+
+def test_stop_ends_a_remote_emergency_only_when_held(station: Training, scratch: Path) -> None:
+    long = station.media(tone(scratch / "long.wav", 4000, 12))
+    alarm = station.broadcast(station.province, [long], class_="emergency")
+    alarm.running()
+    station.control("press", button="dung", seconds=0.3)
+    held = time.time()
+    station.control("press", button="dung", seconds=5.5)
+    ack = alarm.ended()
+    assert ack["state"] == "failed"
+    (entry,) = alarm.entries()
+    assert entry["result"] == "interrupted"
+    assert epoch(entry["ended"]) > held + 4.5, "a tap does not end it"
+    assert entry["reason"]
