@@ -115,6 +115,11 @@ class AlsaSink:
             held = 0
         return max(held, least, 0)
 
+    @property
+    def away(self) -> bool:
+        """No device is open; the retry thread is looking for it."""
+        return self._pcm is None and self._fresh is None
+
     # -- the sink ----------------------------------------------------------------------------------------------------
 
     def start(self, now: int) -> None:

@@ -1,4 +1,4 @@
-"""Relays and buttons on gpiozero.
+"""Relays, lamps, buttons and key switches on gpiozero.
 
 The pin factory is `lgpio` (the kernel's GPIO character device) or `virtual` (gpiozero's MockFactory, driven through
 `drivers.virtual_gpio`). Relays are off from their construction on, and `close` switches them off first. Closing a line
@@ -20,7 +20,7 @@ from typing import Any
 from agent.model.config import Button, Hardware, Relay
 
 Post = Callable[[str, int], None]
-"""Takes a button's id and the monotonic nanosecond of an edge; called from any thread, returns at once."""
+"""Takes a line (a button's id, or its `key_line`) and the monotonic nanosecond of an edge; from any thread."""
 
 
 class GpioBoard:
@@ -33,7 +33,7 @@ class GpioBoard:
         self._faults: list[str] = []
         self._factory = factory
         self._relays: dict[str, Any] = {}
-        self._buttons: dict[str, Any] = {}
+        self._inputs: dict[str, Any] = {}
         for relay in relays:
             try:
                 self._relays[relay.id] = DigitalOutputDevice(
@@ -43,21 +43,30 @@ class GpioBoard:
                 self._faults.append(f"relay {relay.id} on GPIO {relay.pin}: {error}")
         for button in buttons:
             try:
-                self._buttons[button.id] = self._button(DigitalInputDevice, button, post)
+                self._inputs[button.id] = self._input(
+                    DigitalInputDevice, button.id, button.pin, button.active_low, post
+                )
             except Exception as error:  # noqa: BLE001 - as above
                 self._faults.append(f"button {button.id} on GPIO {button.pin}: {error}")
+        for line, pin in {(b.key_line, b.key_switch) for b in buttons}:
+            if line is None or pin is None:
+                continue
+            try:
+                self._inputs[line] = self._input(DigitalInputDevice, line, pin, True, post)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._faults.append(f"key switch on GPIO {pin}: {error}")
 
-    def _button(self, kind: Any, button: Button, post: Post) -> Any:
-        device = kind(button.pin, pull_up=button.active_low, pin_factory=self._factory)
+    def _input(self, kind: Any, line: str, pin: int, active_low: bool, post: Post) -> Any:
+        device = kind(pin, pull_up=active_low, pin_factory=self._factory)
 
         def moved() -> None:
-            post(button.id, time.monotonic_ns())
+            post(line, time.monotonic_ns())
 
         device.when_activated = device.when_deactivated = moved
         return device
 
     def switch(self, relay: str, on: bool) -> None:
-        """Switch a relay; OSError when there is no such line or it fails."""
+        """Switch a relay or a lamp; OSError when there is no such line or it fails."""
         device = self._relays.get(relay)
         if device is None:
             raise OSError("its GPIO line is not available")
@@ -66,10 +75,14 @@ class GpioBoard:
         except self._errors as error:
             raise OSError(str(error)) from error
 
-    def closed(self, button: str) -> bool:
-        """Whether the button's contact is closed; False when it has no line."""
-        device = self._buttons.get(button)
+    def closed(self, line: str) -> bool:
+        """Whether the contact of this button or key switch is closed; False when it has no line."""
+        device = self._inputs.get(line)
         return device is not None and bool(device.is_active)
+
+    def works(self, line: str) -> bool:
+        """Whether this button or key switch has a line."""
+        return line in self._inputs
 
     def relays(self) -> dict[str, bool]:
         """The state of every relay's line."""
@@ -85,7 +98,7 @@ class GpioBoard:
         for device in self._relays.values():
             if not device.closed:
                 device.off()
-        for device in [*self._relays.values(), *self._buttons.values()]:
+        for device in [*self._relays.values(), *self._inputs.values()]:
             device.close()
 
 
@@ -100,8 +113,12 @@ class NoBoard:
         if on:
             raise OSError("there is no GPIO")
 
-    def closed(self, button: str) -> bool:
+    def closed(self, line: str) -> bool:
         """Never."""
+        return False
+
+    def works(self, line: str) -> bool:
+        """No line does."""
         return False
 
     def take_faults(self) -> list[str]:

@@ -1,6 +1,7 @@
 """The virtual hardware's control socket: one JSON line in, one JSON line out (CONTRACT section 9).
 
     {"do": "press", "button": ID, "seconds": S}     close the contact now, open it after S (default 0.1)
+    {"do": "key", "button": ID, "closed": BOOL}     turn the key switch of that button
     {"do": "set", "sensor": NAME, "value": V}       note a sensor's value
     {"do": "line", "zone": ID, "state": STATE}      note a loudspeaker line's state: "ok", "open", "short"
     {"do": "relays"}                                {"ok": true, "relays": {ID: bool}}
@@ -43,6 +44,7 @@ class ControlServer:
         self._lock = threading.Lock()
         self._verbs: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "press": self._press,
+            "key": self._key,
             "set": self._set,
             "line": self._line,
             "relays": self._states,
@@ -110,9 +112,21 @@ class ControlServer:
         release.start()
         return {"at_ns": at_ns}
 
+    def _key(self, asked: dict[str, Any]) -> dict[str, Any]:
+        button = self._buttons[asked["button"]]
+        if button.key_switch is None:
+            raise ValueError("this button has no key switch")
+        if not isinstance(asked["closed"], bool):
+            raise TypeError("closed must be true or false")
+        self._level(button.key_switch, low=asked["closed"])
+        return {"at_ns": time.monotonic_ns()}
+
     def _drive(self, button: Button, closed: bool) -> None:
-        pin = self._factory.pin(button.pin)
-        if closed == button.active_low:
+        self._level(button.pin, low=closed == button.active_low)
+
+    def _level(self, number: int, *, low: bool) -> None:
+        pin = self._factory.pin(number)
+        if low:
             pin.drive_low()
         else:
             pin.drive_high()

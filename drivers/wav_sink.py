@@ -38,6 +38,8 @@ class WavSink:
 
     def __init__(self, path: str, zones: Sequence[str], buffer_ms: float = 15.0) -> None:
         self.xruns = 0
+        self.away = False
+        """A file is always there."""
         self._path = Path(path)
         self._zones = list(zones)
         self._frame = 2 * len(self._zones)

@@ -84,7 +84,7 @@ class Relations:
         for name in ("relays", "buttons"):
             for path, entry in self.entries(name):
                 yield f"{path}.pin", entry.get("pin")
-        keys: set[int] = set()
+        keys: set[Any] = set()
         for path, button in self.entries("buttons"):
             lamp, key = button.get("lamp"), button.get("key_switch")
             yield f"{path}.lamp", lamp if isinstance(lamp, int) else None

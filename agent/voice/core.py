@@ -96,6 +96,7 @@ class Voice:
         zones = [z for z in station.zones if z.kind == "sound"]
         self.zones = [z.id for z in zones]
         self.mixer = Mixer(zones, cards, clock=clock, emit=emit, switch=self._switch, fault=self.fault)
+        self._zones_of = {b.id: [z for z in station.match(b.zones) if z in self.mixer.zones] for b in station.buttons}
         lamps = {b.id: b.lamp_line for b in station.buttons}
         self.relays = {r.id: False for r in station.relays if r.id not in lamps.values()}
         self._lamps = {button: (line, False) for button, line in lamps.items() if line is not None}
@@ -313,7 +314,7 @@ class Voice:
         active = any(p.local is not None and p.local.button == button.id for p in self.mixer.plays.values())
         if active or any(w.button.id == button.id for w in self._waiting):
             return
-        zones = [z for z in self.station.match(button.zones) if z in self.mixer.zones and z not in self._locked]
+        zones = [z for z in self._zones_of[button.id] if z not in self._locked]
         if zones:
             self._waiting.append(_Waiting(button, zones, pressed_ns))
             self._serve_waiting(now)
@@ -403,7 +404,7 @@ class Voice:
 
     def _show(self, contact: Contact) -> Show:
         button = contact.button
-        zones = [z for z in self.station.match(button.zones) if z in self.mixer.zones]
+        zones = self._zones_of[button.id]
         if self._broken(contact, zones):
             return Show.FAULT
         if self._playing(button, zones):

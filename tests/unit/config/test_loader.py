@@ -135,6 +135,38 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
         "zones[0].idle",
         "change-over",
     ),
+    "lamp on a used pin": (
+        "zones:",
+        "buttons: [{id: a, pin: 4, lamp: 4, action: {stop: true}}]\nzones:",
+        "buttons[0].lamp",
+        "Pin 4 is already used by buttons[0].pin",
+    ),
+    "lamp of an unknown relay": (
+        "zones:",
+        "buttons: [{id: a, pin: 4, lamp: red, action: {stop: true}}]\nzones:",
+        "buttons[0].lamp",
+        "no “red” under “relays:”",
+    ),
+    "lamp on a pin that is none": (
+        "zones:",
+        "buttons: [{id: a, pin: 4, lamp: 99, action: {stop: true}}]\nzones:",
+        "buttons[0].lamp",
+        "“99” does not fit",
+    ),
+    "lamp that is a power relay": (
+        "zones:\n  - id: loa\n",
+        "relays: [{id: amp, pin: 1}]\nbuttons: [{id: a, pin: 4, lamp: amp, action: {stop: true}}]\n"
+        "zones:\n  - id: loa\n    power: [{relay: amp}]\n",
+        "buttons[0].lamp",
+        "already switched in zones[0].power[0]",
+    ),
+    "key switch on a used pin": (
+        "zones:",
+        "buttons: [{id: a, pin: 4, key_switch: 5, action: {stop: true}}, {id: b, pin: 5, action: {stop: true}}]\n"
+        "zones:",
+        "buttons[0].key_switch",
+        "Pin 5 is already used by buttons[1].pin",
+    ),
     "idle relay unknown": (
         "kind: sound",
         "kind: sound\n    idle: {source: external, relay: fm}",
