@@ -402,7 +402,12 @@ def silence(
 @click.option("--as", "--iss", "iss", metavar="AUTHORITY", help=_("Who signs."))
 @click.option("--to", multiple=True, metavar="TARGET", help=_("Device id or group:NAME, instead of the alert's areas."))
 @click.option("--dry-run", is_flag=True, help=_("Print the orders as JSON; sign and send nothing."))
-@click.option("--class", "class_", type=click.Choice(list(Class)), help=_("Instead of what urgency and severity say."))
+@click.option(
+    "--class",
+    "class_",
+    type=click.Choice([c.value for c in Class]),
+    help=_("Instead of what urgency and severity say."),
+)
 @click.option("--zones", help=_("Zone selectors with commas, instead of all zones."))
 @click.option("--chime", help=_("Sounds first (siren before an emergency, else gong); none: no chime."))
 @click.option("--voice", "voices", multiple=True, metavar="LANG", help=_("A language that the stations can speak."))
