@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 import signal
+import ssl
 import sys
 import threading
 from collections import deque
@@ -378,11 +379,10 @@ def believed(config: Config, snapshot: Snapshot, inbox: Inbox) -> tuple[Trusted,
             inbox(ev.Alarm("store-damaged", f"stored authorities: {refusal.detail}"))
     earliest = trusted.iat
     if config.mqtt is not None:
-        with contextlib.suppress(OSError, ValueError):
-            from cryptography import x509
-
-            certificate = x509.load_pem_x509_certificate(Path(config.mqtt.cert).read_bytes())
-            earliest = max(earliest, certificate.not_valid_before_utc.timestamp())
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            # cryptography.x509 would cost 3 MB of memory for this one date.
+            decode = ssl._ssl._test_decode_cert  # type: ignore[attr-defined]
+            earliest = max(earliest, float(ssl.cert_time_to_seconds(decode(config.mqtt.cert)["notBefore"])))
     return trusted, earliest
 
 
