@@ -169,10 +169,17 @@ class Zone(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Action(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a button does: play a stored `message`, or `stop`."""
+    """What a button does: play a stored `message`, put the `microphone` on the air, or `stop`."""
 
     message: Slug | None = None
     stop: bool = False
+    microphone: bool = False
+    mode: Literal["hold", "latch"] = "hold"
+    """Of the microphone: on the air while the button is held, or from one press to the next."""
+    longest_s: Annotated[float, Meta(gt=0, le=3600)] = 120.0
+    """Of the microphone: it goes off the air after so long (without chime and warm-up), whatever the button does."""
+    chime: Slug | None = "gong"
+    """Of the microphone: what sounds before it; null for nothing."""
 
 
 class Button(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -202,6 +209,19 @@ class Button(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def key_line(self) -> str | None:
         """The input of its key switch, "key:<pin>"."""
         return None if self.key_switch is None else f"key:{self.key_switch}"
+
+
+class Microphone(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The station's microphone: `alsa` is a capture `device` by name, `wav` a file at `path` that is "spoken" for ever.
+
+    The gain is fixed, and a limiter holds the sound at −6 dBFS before the zone's own gain: what howls cannot get
+    louder and louder. There is no automatic gain.
+    """
+
+    driver: Literal["alsa", "wav"] = "alsa"
+    device: str | None = None
+    path: str | None = None
+    gain_db: Annotated[float, Meta(ge=-60, le=30)] = 0.0
 
 
 class Message(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -254,6 +274,7 @@ class Station(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     zones: Annotated[list[Zone], Meta(min_length=1, max_length=256)]
     relays: list[Relay] = []
     buttons: list[Button] = []
+    microphone: Microphone | None = None
     messages: list[Message] = []
     sources: list[Source] = []
     clusters: list[Cluster] = []

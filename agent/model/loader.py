@@ -22,6 +22,7 @@ from agent.model.config import (
     Content,
     Hardware,
     HourRange,
+    Microphone,
     Mqtt,
     PngOutput,
     Station,
@@ -44,6 +45,7 @@ PATHS: dict[type, frozenset[str]] = {
     Station: frozenset({"data_dir", "run_dir"}),
     WavOutput: frozenset({"path"}),
     PngOutput: frozenset({"dir"}),
+    Microphone: frozenset({"path"}),
 }
 """Which members are paths: read relative to the file's folder and made absolute."""
 

@@ -67,6 +67,7 @@ class Relations:
         self.hosts()
         self.signing()
         self.hardware()
+        self.microphone()
         for path, zone in self.entries("zones"):
             self.zone(path, zone)
         for path, button in self.entries("buttons"):
@@ -264,19 +265,62 @@ class Relations:
         """A button does one thing, in zones that exist."""
         action = button.get("action")
         if isinstance(action, dict) and MISSING not in action.values():
-            if (action.get("message") is None) != bool(action.get("stop", False)):
+            things = [action.get("message") is not None, bool(action.get("stop")), bool(action.get("microphone"))]
+            if things.count(True) != 1:
                 self.wrong(
                     f"{path}.action",
-                    Text("A button either plays one message or stops."),
-                    Text("Write either “message: …” or “stop: true”."),
+                    Text("A button either plays one message, opens the microphone or stops."),
+                    Text("Write one of: “message: …”, “microphone: true”, “stop: true”."),
                 )
             self.known(f"{path}.action.message", action.get("message"), "messages")
+            self.talk(f"{path}.action", action)
         selectors = button.get("zones")
         if isinstance(selectors, list):
             if not selectors:
                 self.wrong(f"{path}.zones", Text("The button has no zone."), Text('Write ["*"] for all zones.'))
             for i, selector in enumerate(selectors):
                 self.selector(f"{path}.zones[{i}]", selector)
+
+    def talk(self, path: str, action: dict[str, Any]) -> None:
+        """A microphone button needs a microphone; how it is used is said of no other button."""
+        if action.get("microphone"):
+            if self.station.get("microphone") is None:
+                self.wrong(
+                    f"{path}.microphone",
+                    Text("The button opens a microphone, but the station has none."),
+                    Text(
+                        "Add “microphone:” with “device: …”, the sound card's ALSA name (list them with: arecord -L)."
+                    ),
+                )
+            return
+        for key in ("mode", "longest_s", "chime"):
+            if key in action:
+                self.wrong(
+                    f"{path}.{key}",
+                    Text("“{key}” belongs to a microphone button.", key=key),
+                    Text("Delete this line, or write “microphone: true”."),
+                )
+
+    def microphone(self) -> None:
+        """Each driver has what it needs, and no message takes the microphone's name."""
+        microphone = self.station.get("microphone")
+        if not isinstance(microphone, dict):
+            return
+        driver = microphone.get("driver", "alsa")
+        key = "path" if driver == "wav" else "device"
+        if driver in {"alsa", "wav"} and microphone.get(key, None) is None:
+            self.wrong(
+                "microphone",
+                Text("The microphone's driver “{driver}” needs “{key}”.", driver=driver, key=key),
+                Text("Add a line “{key}: …” under “microphone:”.", key=key),
+            )
+        for path, message in self.entries("messages"):
+            if message.get("id") == "microphone":
+                self.wrong(
+                    f"{path}.id",
+                    Text("The id “microphone” means the live microphone."),
+                    Text("Give the message another id."),
+                )
 
     def selector(self, path: str, selector: Any) -> None:
         """A zone selector that matches at least one zone."""

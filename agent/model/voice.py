@@ -18,6 +18,8 @@ from msgspec import Struct
 
 RATE = 48_000
 BYTES_PER_SAMPLE = 2
+MICROPHONE = "microphone"
+"""What a `LocalStarted` of the live microphone has instead of a message's id; no message has this one."""
 PERIOD = 240
 """Samples of a mixer period: 5 ms."""
 
@@ -161,7 +163,10 @@ class Ended(Event, frozen=True):
 
 
 class LocalStarted(Event, frozen=True):
-    """Voice plays a button's message on its own account. `play` is "local:<button>:<n>"."""
+    """Voice plays a button's message on its own account. `play` is "local:<button>:<n>".
+
+    `message` is "microphone" (`MICROPHONE`) when the officer speaks.
+    """
 
     play: str
     button: str
@@ -173,7 +178,11 @@ class LocalStarted(Event, frozen=True):
 
 
 class LocalEnded(Event, frozen=True):
-    """The end of such a play in one zone."""
+    """The end of such a play in one zone.
+
+    `reason`: "completed", "stopped", "silenced"; "local" when the microphone and a message took turns; of a microphone
+    also "longest" (its `longest_s` is over) and "microphone" (it failed).
+    """
 
     play: str
     zone: str
@@ -218,7 +227,10 @@ class Level(Event, frozen=True):
 
 
 class Fault(Event, frozen=True):
-    """Something is wrong: `what` is a stable word (sink, xrun, pinned, gpio, command, voice); `detail` for people."""
+    """Something is wrong: `what` is a stable word (sink, xrun, pinned, gpio, command, voice, microphone).
+
+    `detail` is for people.
+    """
 
     what: str
     detail: str

@@ -6,6 +6,11 @@ Rules, beside those of the mixer:
   reason "local"; those opened while a local play owns the zone end so at once, with 0 samples.
 - The same button pressed again while its message plays or waits is ignored: the message goes on.
 - Another button: its message begins at once in zones without a local play, and follows in the others.
+- A microphone button (emergency) puts the officer on the air: relays, chime, then live, in all its zones together.
+  She neither waits for a message nor makes one wait: the later press takes the zones, the earlier play ends with
+  reason "local". What followed a message that she took over still follows, after her. It ends when the button opens
+  (hold), is pressed again (latch), or after `longest_s`.
+- A button with `hold_s` acts when it was held for so long (a stop button at once: `hold_s` is what makes it more).
 - `Lock` refuses the buttons in its zones and ends local plays there. It outlives the agent's connection (a crashed
   agent must not lift a silence) but not `LOCK_NS`, the longest that the contract allows.
 - When the agent goes away its plays end (reason "disconnected"); local plays and the lock stay.
@@ -28,6 +33,7 @@ from agent.model.orders import Class
 from agent.voice import pcm
 from agent.voice.contact import Contact
 from agent.voice.lamp import Show, lit
+from agent.voice.live import Live
 from agent.voice.mixer import Card, Local, Mixer, Play
 from agent.voice.stream import Pinned, Pipe, Stream
 
@@ -57,6 +63,19 @@ class Board(Protocol):
         """Relays off, then give the lines back. May be called twice."""
 
 
+class Microphone(Protocol):
+    """What the officer speaks into."""
+
+    def open(self) -> int:
+        """Begin to capture: the read end of a pipe of samples. Closing it ends the capture; at EOF the device failed.
+
+        Returns at once, whatever the device does.
+        """
+
+    def take_faults(self) -> list[str]:
+        """What went wrong since the last call, for people."""
+
+
 class RefusedError(ValueError):
     """A command that cannot be carried out; becomes a Fault."""
 
@@ -75,6 +94,15 @@ class _Waiting:
         self.pressed_ns = pressed_ns
 
 
+class _Talk:
+    """A live microphone on the air, at the latest until `until_ns`."""
+
+    def __init__(self, play: Play, live: Live | None, until_ns: int) -> None:
+        self.play = play
+        self.live = live
+        self.until_ns = until_ns
+
+
 class Voice:
     """The emergency core. `clock` gives CLOCK_MONOTONIC nanoseconds, `emit` takes events for the agent."""
 
@@ -86,9 +114,11 @@ class Voice:
         *,
         clock: Callable[[], int],
         emit: Callable[[v.Event], None],
+        microphone: Microphone | None = None,
     ) -> None:
         self.station = station
         self.board = board
+        self.microphone = microphone
         self.sounds: dict[str, bytes] = {}
         """Pinned sounds by name."""
         self._clock = clock
@@ -103,6 +133,9 @@ class Voice:
         self.contacts = {b.id: Contact(b, board.closed(b.id), clock()) for b in station.buttons}
         self._messages = {m.id: m for m in station.messages}
         self._waiting: list[_Waiting] = []
+        self._talks: list[_Talk] = []
+        self._deaf = False
+        """The microphone failed when it was last used."""
         self._locked: set[str] = set()
         self._locked_until = 0
         self._presses = 0
@@ -166,8 +199,9 @@ class Voice:
         if self._locked and now >= self._locked_until:
             self._locked.clear()
         self._serve_waiting(now)
+        times.append(self._tend_talks(now))
         times.append(self.mixer.tick(now))
-        if self._waiting and any(True for w in self._waiting if self._free(w.zones)):
+        if any(True for _ in self._served()):
             times.append(now)  # a local play ended within this tick: its follower is due
         times.append(self._light(now))
         return min((t for t in times if t is not None), default=None)
@@ -299,13 +333,20 @@ class Voice:
                 contact.forget_hold()
                 self._emit(v.ButtonEvent(button=button.id, state="locked", at_ns=at_ns))
                 continue
-            if state == "pressed":
-                if button.action.stop:
-                    self._end_local(self.station.match(button.zones), "stopped", now)
-                elif button.class_ is Class.EMERGENCY and button.action.message is not None:
-                    self._fire(button, at_ns, now)
+            if state == ("held" if button.hold_s and not button.action.stop else "pressed"):
+                self._act(button, at_ns, now)
+            elif state == "released" and button.action.microphone and button.action.mode == "hold":
+                self._hang_up(button, now)
             self._emit(v.ButtonEvent(button=button.id, state=state, at_ns=at_ns))
         return contact.next_ns()
+
+    def _act(self, button: Button, at_ns: int, now: int) -> None:
+        if button.action.stop:
+            self._end_local(self.station.match(button.zones), "stopped", now)
+        elif button.class_ is Class.EMERGENCY and button.action.microphone:
+            self._talk(button, at_ns, now)
+        elif button.class_ is Class.EMERGENCY and button.action.message is not None:
+            self._fire(button, at_ns, now)
 
     def _unlocked(self, button: Button) -> bool:
         return button.key_line is None or self.board.closed(button.key_line)
@@ -316,21 +357,63 @@ class Voice:
             return
         zones = [z for z in self._zones_of[button.id] if z not in self._locked]
         if zones:
+            for talk in self._talks:
+                self._stop(talk.play, zones, "local", now)
             self._waiting.append(_Waiting(button, zones, pressed_ns))
             self._serve_waiting(now)
 
-    def _has_local(self, zone: str) -> bool:
-        return any(play.local is not None for play in self.mixer.in_zone(zone))
+    def _talk(self, button: Button, pressed_ns: int, now: int) -> None:
+        if self._hang_up(button, now):
+            return
+        zones = [z for z in self._zones_of[button.id] if z not in self._locked]
+        if zones:
+            for play in list(self.mixer.plays.values()):
+                if play.local is not None:
+                    self._stop(play, zones, "local", now)
+            self._waiting.insert(0, _Waiting(button, zones, pressed_ns))
+            self._serve_waiting(now)
 
-    def _free(self, zones: list[str]) -> list[str]:
-        return [z for z in zones if not self._has_local(z)]
+    def _hang_up(self, button: Button, now: int) -> bool:
+        """End what this microphone button has on the air; whether there was anything."""
+        before = len(self._waiting) + len(self._talks)
+        self._waiting = [w for w in self._waiting if w.button is not button]
+        for talk in [t for t in self._talks if t.play.local and t.play.local.button == button.id]:
+            self._talks.remove(talk)
+            self._stop(talk.play, None, "completed", now)
+        return len(self._waiting) + len(self._talks) < before
+
+    def _tend_talks(self, now: int) -> int | None:
+        """End the microphones that were on for their longest time; returns when the next one is due."""
+        for talk in [t for t in self._talks if t.play.name in self.mixer.plays]:
+            if talk.live is not None and talk.live.running:
+                talk.play.stream.bridge = None  # a microphone that falters is not a chain that warms up
+                self._deaf = talk.live.lost
+            if now >= talk.until_ns:
+                self._stop(talk.play, None, "longest", now)
+        self._talks = [t for t in self._talks if t.play.name in self.mixer.plays and now < t.until_ns]
+        if self.microphone is not None:
+            for detail in self.microphone.take_faults():
+                self._deaf = True
+                self.fault("microphone", detail)
+        return min((t.until_ns for t in self._talks), default=None)
+
+    def _has_local(self, zone: str, *, leaving: bool = False) -> bool:
+        return any(play.local is not None for play in self.mixer.in_zone(zone, leaving=leaving))
+
+    def _served(self) -> Iterator[tuple[_Waiting, list[str]]]:
+        """What waits and can begin now, in which zones. A microphone begins in all of its zones or in none."""
+        kept: set[str] = set()
+        for waiting in list(self._waiting):
+            free = [z for z in waiting.zones if z not in kept and not self._has_local(z, leaving=True)]
+            if waiting.button.action.microphone and len(free) < len(waiting.zones):
+                kept.update(free)
+            elif free:
+                yield waiting, free
 
     def _serve_waiting(self, now: int) -> None:
-        for waiting in self._waiting:
-            free = self._free(waiting.zones)
-            if free:
-                waiting.zones = [z for z in waiting.zones if z not in free]
-                self._begin_local(waiting, free, now)
+        for waiting, free in self._served():
+            waiting.zones = [z for z in waiting.zones if z not in free]
+            self._begin_local(waiting, free, now)
         self._waiting = [w for w in self._waiting if w.zones]
 
     def _begin_local(self, waiting: _Waiting, zones: list[str], now: int) -> None:
@@ -339,15 +422,51 @@ class Voice:
                 self._stop(play, [zone], "local", now)
         self._presses += 1
         button = waiting.button
+        live = self._listen() if button.action.microphone else None
+        stream = self._talk_stream(button, live) if button.action.microphone else self._message_stream(button)
+        stream.closed = True
+        message = v.MICROPHONE if button.action.microphone else button.action.message or ""
+        local = Local(button.id, message, waiting.pressed_ns)
+        name = f"local:{button.id}:{self._presses}"
+        play = Play(name, arrived_ns=now, at_ns=None, gain_db=0.0, stream=stream, local=local)
+        if button.action.microphone:
+            warm_ns = max(self.mixer.power.ready_ns(zone, now) for zone in zones)
+            chime_ns = pcm.ns_of(len(stream.bridge or b"") // v.BYTES_PER_SAMPLE)
+            play.reason = "microphone"  # it has no end of its own: it can only fail
+            self._talks.append(_Talk(play, live, warm_ns + chime_ns + round(button.action.longest_s * 1e9)))
+        self.mixer.open(play, zones)
+
+    def _listen(self) -> Live | None:
+        config = self.station.microphone
+        detail = "there is none"
+        if config is not None and self.microphone is not None:
+            try:
+                return Live(1, self.microphone.open(), config.gain_db)
+            except OSError as error:
+                detail = str(error)
+        self._deaf = True
+        self.fault("microphone", detail)
+        return None
+
+    def _talk_stream(self, button: Button, live: Live | None) -> Stream:
+        name = f"chime:{button.action.chime}"
+        chime = self.sounds.get(name)
+        if chime is None and button.action.chime is not None:
+            self.fault("pinned", f"{name} is missing, the microphone begins without it")
+        stream = Stream(chime)
+        if chime is not None:
+            stream.append(Pinned(0, name, chime))
+        if live is not None:
+            stream.append(live)
+        return stream
+
+    def _message_stream(self, button: Button) -> Stream:
         message = self._messages.get(button.action.message or "")
         names, chime = self._sounds_of(button)
         stream = Stream(chime)
         for number, (name, sound) in enumerate(names * (message.repeat if message else 1)):
             stream.append(Pinned(number, name, sound))
-        stream.closed = True
-        local = Local(button.id, button.action.message or "", waiting.pressed_ns)
-        name = f"local:{button.id}:{self._presses}"
-        self.mixer.open(Play(name, arrived_ns=now, at_ns=None, gain_db=0.0, stream=stream, local=local), zones)
+        return stream
 
     def _sounds_of(self, button: Button) -> tuple[list[tuple[str, bytes]], bytes]:
         """What the button's message consists of, and its chime. There is always something that sounds."""
@@ -419,6 +538,7 @@ class Voice:
         return (
             contact.stuck
             or not all(self.board.works(line) for line in lines)
+            or (button.action.microphone and self._deaf)
             or (message is not None and f"message:{message}" not in self.sounds)
             or any(self.mixer.away(zone) for zone in zones)
         )

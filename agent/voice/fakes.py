@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from agent.model.voice import PERIOD, RATE
 
 
@@ -80,6 +82,42 @@ class FakeSink:
     def close(self, now: int) -> None:
         """Remember it."""
         self.closed = True
+
+
+class FakeMicrophone:
+    """A microphone into which a test speaks; `write` is the end of the newest pipe."""
+
+    def __init__(self) -> None:
+        self.opened = 0
+        self.write = -1
+        self.faults: list[str] = []
+
+    def open(self) -> int:
+        """A new pipe; the old one is let go."""
+        self.fail()
+        read, self.write = os.pipe()
+        self.opened += 1
+        return read
+
+    def speak(self, samples: bytes) -> bool:
+        """Give samples; whether somebody listens."""
+        try:
+            os.write(self.write, samples)
+        except OSError:
+            return False
+        return True
+
+    def fail(self, *faults: str) -> None:
+        """End of the pipe."""
+        self.faults += faults
+        if self.write >= 0:
+            os.close(self.write)
+            self.write = -1
+
+    def take_faults(self) -> list[str]:
+        """What `fail` was given."""
+        faults, self.faults = self.faults, []
+        return faults
 
 
 class FakeBoard:

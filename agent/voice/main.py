@@ -27,8 +27,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agent.model import voice as v
-from agent.model.config import AlsaOutput, Output, Station, WavOutput, Zone
-from agent.voice import lock, pcm
+from agent.model.config import AlsaOutput, Microphone, Output, Station, WavOutput, Zone
+from agent.voice import core, lock, pcm
 from agent.voice.core import RefusedError, Voice
 from agent.voice.mixer import Card, Channel
 from agent.voice.port import Port
@@ -123,6 +123,17 @@ def open_card(output: Output, members: Sequence[tuple[Zone, bool]]) -> Card:
     raise ValueError(f"{type(output).__name__} is not for sound")
 
 
+def microphone_of(config: Microphone | None) -> core.Microphone | None:
+    """The microphone that the configuration names. ImportError when its library is missing."""
+    if config is None:
+        return None
+    if config.driver == "wav":
+        wav: core.Microphone = importlib.import_module("drivers.wav_capture").WavCapture(config.path)
+        return wav
+    alsa: core.Microphone = importlib.import_module("drivers.alsa_capture").AlsaCapture(config.device)
+    return alsa
+
+
 def first_turn() -> str:
     """Ask for SCHED_FIFO, for this thread and those that it starts; "ok" or why not. Nothing depends on it.
 
@@ -168,6 +179,10 @@ class Loop:
         self._port: Port | None = None
         self._early: list[v.Event] = []
         self._voice = Voice(station, self._cards, self._board, clock=time.monotonic_ns, emit=self._emit)
+        try:
+            self._voice.microphone = microphone_of(station.microphone)
+        except ImportError as error:
+            self._voice.fault("microphone", str(error))
         self._voice.load_pinned(ASSETS)
         self._port = Port(
             os.path.join(station.run_dir, "voice.sock"), lambda: self._voice.hello(VERSION, self._armed_ns)

@@ -110,6 +110,8 @@ class Play:
         self.local = local
         self.start_ns: int | None = None
         """The moment of its first own sample, in all zones, before their delays. None: not decided yet."""
+        self.reason = "completed"
+        """Of its end when nobody stops it."""
         self.branches: list[Branch] = []
         self.announced: set[int] = set()
 
@@ -259,7 +261,7 @@ class Branch:
         """The event of its end."""
         at_ns = self.last_ns + self.channel.delay_ns if self.last_ns else now
         samples, level = sum(self.counts.values()), self.meter.dbfs()
-        reason, zone = self.stop_reason or "completed", self.channel.zone.id
+        reason, zone = self.stop_reason or self.play.reason, self.channel.zone.id
         if self.play.local is not None:
             return LocalEnded(
                 play=self.play.name, zone=zone, at_ns=at_ns, samples=samples, level_dbfs=level, reason=reason
@@ -403,11 +405,12 @@ class Mixer:
                 branch.over = True
         self._sweep(now)
 
-    def in_zone(self, zone: str) -> Iterator[Play]:
-        """The plays that hold this zone, those that are fading out excepted."""
+    def in_zone(self, zone: str, *, leaving: bool = False) -> Iterator[Play]:
+        """The plays that hold this zone; with `leaving` also those that are fading out."""
         for channel in self._channels[zone]:
             if channel.primary:
-                yield from (b.play for b in list(channel.branches) if b.stop_reason is None and not b.over)
+                branches = (b for b in list(channel.branches) if not b.over)
+                yield from (b.play for b in branches if leaving or b.stop_reason is None)
 
     def away(self, zone: str) -> bool:
         """Whether a device of that zone is not there."""

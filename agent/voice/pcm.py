@@ -42,12 +42,12 @@ def samples_of(ns: int) -> int:
     return (ns * RATE + 500_000_000) // 1_000_000_000
 
 
-def ramp(data: bytes, begin: float, end: float) -> bytes:
-    """Multiplied by a factor that goes linearly from `begin` (first sample) towards `end` (after the last)."""
+def ramp(data: bytes, begin: float, end: float, ceiling: int = 32767) -> bytes:
+    """Multiplied by a factor that goes linearly from `begin` (first sample) towards `end` (after the last); clipped."""
     samples = array("h", data)
     step = (end - begin) / max(len(samples), 1)
     scaled = (int(s * (begin + step * i)) for i, s in enumerate(samples))
-    return array("h", [max(-32768, min(32767, s)) for s in scaled]).tobytes()
+    return array("h", [max(-1 - ceiling, min(ceiling, s)) for s in scaled]).tobytes()
 
 
 def fade_in(data: bytes) -> bytes:

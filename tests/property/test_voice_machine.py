@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from agent.model import voice as v
-from tests.unit.voice.rig import MS, Rig, station
+from agent.voice.fakes import FakeMicrophone
+from tests.unit.voice.rig import MS, Rig, pcm_of, station
 
 ZONES: list[dict[str, Any]] = [
     {"id": "a"},
@@ -22,9 +23,11 @@ ZONES: list[dict[str, Any]] = [
 RELAYS = [{"id": r, "pin": i} for i, r in enumerate(["amp", "line", "over"])]
 NEEDS = {"a": set(), "b": {"amp", "line"}, "c": {"amp"}, "d": {"over"}}
 BUTTONS = [
-    {"id": "fire", "pin": 11, "action": {"message": "fire"}},
+    {"id": "fire", "pin": 11, "action": {"message": "fire"}, "lamp": 21},
     {"id": "flood", "pin": 12, "action": {"message": "flood"}, "zones": ["b", "d"]},
     {"id": "stop", "pin": 13, "action": {"stop": True}},
+    {"id": "talk", "pin": 14, "action": {"microphone": True, "longest_s": 0.3}, "key_switch": 22},
+    {"id": "latch", "pin": 15, "action": {"microphone": True, "mode": "latch", "longest_s": 0.3}, "zones": ["b", "c"]},
 ]
 MESSAGES = [{"id": "fire", "title": "Cháy", "text": "Cháy"}, {"id": "flood", "title": "Lũ", "text": "Lũ"}]
 SOUNDS = ["chime:gong", "chime:siren", "message:fire", "chime:none"]
@@ -36,8 +39,9 @@ plays = st.integers(0, 7).map("p{}".format)
 class VoiceMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        config = station(ZONES, relays=RELAYS, buttons=BUTTONS, messages=MESSAGES)
+        config = station(ZONES, relays=RELAYS, buttons=BUTTONS, messages=MESSAGES, microphone={"device": "m"})
         self.rig = Rig(config, cards=[["a", "b"], ["c", "d"], ["a"]])
+        self.microphone = self.rig.voice.microphone = FakeMicrophone()
         self.opened: Counter[tuple[str, str]] = Counter()
         self.names: dict[str, str] = {}
         self.pipes: list[int] = []
@@ -92,7 +96,23 @@ class VoiceMachine(RuleBasedStateMachine):
     def stop(self, name: str, zones: list[str] | None) -> None:
         self.rig.do(v.Stop(play=self.names.get(name, name), zones=zones))
 
-    @rule(button=st.sampled_from(["fire", "flood", "stop"]), hold_ms=st.integers(11, 40))
+    @rule(samples=st.integers(1, 2400), loud=st.sampled_from([1000, 32_000]))
+    def speak(self, samples: int, loud: int) -> None:
+        self.microphone.speak(pcm_of(loud, samples))
+        self.rig.turn()
+
+    @rule()
+    def microphone_fails(self) -> None:
+        self.microphone.fail("gone")
+        self.rig.turn()
+
+    @rule(closed=st.booleans())
+    def turn_the_key(self, closed: bool) -> None:
+        (self.rig.board.pressed.add if closed else self.rig.board.pressed.discard)("key:22")
+        self.rig.voice.edge("key:22", self.rig.clock.now)
+        self.rig.turn()
+
+    @rule(button=st.sampled_from(["fire", "flood", "stop", "talk", "latch"]), hold_ms=st.integers(11, 40))
     def press(self, button: str, hold_ms: int) -> None:
         self.rig.press(button, hold_ms)
 
@@ -127,6 +147,8 @@ class VoiceMachine(RuleBasedStateMachine):
     def relays_are_what_the_zones_need(self) -> None:
         states = {z: self.rig.voice.mixer.power.state(z) for z in NEEDS}
         for relay, on in self.rig.board.relays.items():
+            if relay == "lamp:fire":
+                continue
             if all(states[z] == "off" for z, needs in NEEDS.items() if relay in needs):
                 assert not on
             if any(states[z] == "on" for z, needs in NEEDS.items() if relay in needs):
@@ -140,13 +162,17 @@ class VoiceMachine(RuleBasedStateMachine):
         self.rig.run(1000)
         ended = Counter((e.play, e.zone) for e in self.rig.of(v.Ended))
         assert ended == self.opened
-        assert not any(self.rig.board.relays.values())
+        assert {relay for relay, on in self.rig.board.relays.items() if on} <= {"lamp:fire"}
         assert self.rig.voice.mixer.running_cards() == []
         assert list(self.rig.voice.pipes()) == []
         assert self.rig.wake is None
+        begun = Counter(z for e in self.rig.of(v.LocalStarted) for z in e.zones)
+        ended_local = Counter(e.zone for e in self.rig.of(v.LocalEnded))
+        assert all(ended_local[zone] >= count for zone, count in begun.items())
+        assert not self.microphone.speak(pcm_of(1, 1))
         for e in self.rig.of(v.Ended):
             assert e.samples == sum(e.segments)
-        assert not [e for e in self.rig.of(v.Fault) if e.what not in {"command", "pinned", "xrun"}]
+        assert not [e for e in self.rig.of(v.Fault) if e.what not in {"command", "pinned", "xrun", "microphone"}]
 
 
 TestVoiceMachine = VoiceMachine.TestCase

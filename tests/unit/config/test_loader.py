@@ -204,6 +204,32 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
         "buttons[0].action",
         "either",
     ),
+    "button does three things": (
+        "zones:",
+        "microphone: {device: m}\nbuttons: [{id: a, pin: 1, action: {microphone: true, stop: true}}]\nzones:",
+        "buttons[0].action",
+        "opens the microphone",
+    ),
+    "microphone button without a microphone": (
+        "zones:",
+        "buttons: [{id: a, pin: 1, action: {microphone: true}}]\nzones:",
+        "buttons[0].action.microphone",
+        "the station has none",
+    ),
+    "mode of a stop button": (
+        "zones:",
+        "buttons: [{id: a, pin: 1, action: {stop: true, mode: latch}}]\nzones:",
+        "buttons[0].action.mode",
+        "belongs to a microphone button",
+    ),
+    "microphone without a device": ("zones:", "microphone: {gain_db: 3}\nzones:", "microphone", "needs “device”"),
+    "virtual microphone without a file": ("zones:", "microphone: {driver: wav}\nzones:", "microphone", "needs “path”"),
+    "message named like the microphone": (
+        "zones:",
+        "microphone: {device: m}\nmessages: [{id: microphone, title: a, text: b}]\nzones:",
+        "messages[0].id",
+        "means the live microphone",
+    ),
     "button in no zone": (
         "zones:",
         "buttons: [{id: a, pin: 1, action: {stop: true}, zones: []}]\nzones:",
