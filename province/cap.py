@@ -19,7 +19,9 @@ What becomes what:
 | geocode | who hears it, by `areas.yaml` (`Areas`); polygons and circles are not read |
 
 When boards show something else than is heard (a language without a voice, a recording), there are two orders:
-the bulletin's id for `kind:sound`, and the id with `.screen` for `kind:screen`; a `cancel` names both.
+the bulletin's id for `kind:sound`, and the id with `.screen` for `kind:screen`; a `cancel` names both. The one for
+boards lasts as long as it takes to read it, and has no `until` (its `exp` is the alert's): a board that showed an
+alert until it expires would keep later ones of the same rank off. Only an endless repeat stays until `expires`.
 Infos with the same urgency, severity, certainty, times and targets are one bulletin in several languages; others are
 orders of their own with the same id, the least urgent first, so that no device keeps the lesser one.
 Emergencies that do not fit into an order lose their descriptions first, then their instructions.
@@ -34,7 +36,7 @@ import binascii
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -71,6 +73,8 @@ CLASSES: tuple[tuple[Class, set[str] | None, set[str] | None, set[str] | None], 
 )
 """(class, urgency, severity, certainty): the first line that fits counts; None fits all."""
 
+READING_CHARACTERS_S = 10.0
+"""How many characters of a board people read in a second, pages turned included."""
 CHIMES = {Class.EMERGENCY: "siren", Class.PRIORITY: "gong", Class.NORMAL: "gong"}
 _VALUES = {
     "status": ("Actual", "Exercise", "System", "Test", "Draft"),
@@ -628,9 +632,10 @@ def _broadcasts(
         return [*front, *items] if items else []
 
     def shown(brevity: int) -> list[Item]:
-        return [Item(text=info.text(brevity), lang=info.language) for info in bulletin.infos]
+        texts = [(info.text(brevity), info.language) for info in bulletin.infos]
+        return [Item(text=t, lang=lang, dwell_s=max(10.0, round(len(t) / READING_CHARACTERS_S))) for t, lang in texts]
 
-    boards = bool(choices.zones) and all(zone == "kind:screen" for zone in choices.zones)
+    boards = set(choices.zones) == {"kind:screen"}
     mute = {info.language for n, info in enumerate(bulletin.infos) if n not in recorded and n not in spoken}
     if mute and not boards:
         shows = _("No voice and no recording for {languages}: shown on boards, not heard.")
@@ -655,7 +660,7 @@ def _broadcasts(
 
 def _fitting(
     id_: str,
-    zones: Iterable[str],
+    zones: Sequence[str],
     items: Callable[[int], list[Item]],
     bulletin: _Bulletin,
     choices: Choices,
@@ -667,6 +672,7 @@ def _fitting(
 ) -> Order:
     """The order with as much text as its class allows."""
     first = bulletin.infos[0]
+    lasting = set(zones) != {"kind:screen"} or (choices.repeat is not None and choices.repeat.count is None)
     for brevity in range(3):
         try:
             args = Broadcast(
@@ -674,7 +680,7 @@ def _fitting(
                 title=(first.headline or first.event)[:200],
                 class_=bulletin.class_,
                 start="now" if bulletin.start <= now else bulletin.start.isoformat(),
-                until=bulletin.until.isoformat(),
+                until=bulletin.until.isoformat() if lasting else None,
                 zones=list(zones),
                 items=items(brevity),
                 resume=Resume.RESTART,

@@ -508,7 +508,7 @@ def _send_cap(there: Province, iss: str, orders: Sequence[CapOrder], wait: float
             ends = wait if wait is not None or order.class_ is Class.EMERGENCY else 15.0
             named = _expected(there, made)
             try:
-                receipts[made.jti] = publisher.pursue(made, named, watch=_ack_line, timeout_s=ends)
+                receipts[made.jti] = publisher.pursue(made, named, watch=_ack_line, timeout_s=ends, ended=_ended(order))
             except ProvinceError as error:
                 failures.append(error)
 
@@ -543,7 +543,8 @@ def _send_cap(there: Province, iss: str, orders: Sequence[CapOrder], wait: float
 
 def _name(order: CapOrder, made: Signed) -> str:
     what = order.args.get("id") or ", ".join(order.args["ids"])
-    return safe(f"{word(order.class_ or order.op)} {what} → {', '.join(made.aud)}")
+    kind = _("cancel") if order.class_ is None else word(order.class_)
+    return safe(f"{kind} {what} → {', '.join(made.aud)}")
 
 
 def _expected(there: Province, made: Signed) -> set[str]:
@@ -553,8 +554,24 @@ def _expected(there: Province, made: Signed) -> set[str]:
 
 def _taken_over(named: set[str], receipt: Receipt) -> bool:
     """Whether the new bulletin is on, or ended, at every device that was named or has answered."""
-    on = {name for name, device in receipt.devices.items() if device.final or "running" in device.times}
+    on = {name for name, device in receipt.devices.items() if _is_on(device)}
     return bool(on) and (named | set(receipt.devices)) <= on
+
+
+def _is_on(device: DeviceReceipt) -> bool:
+    """Heard or shown in each zone that takes it, or ended."""
+    zones = device.zones.values()
+    return device.final or (device.state == "running" and all(z.first_sample_at or z.reason for z in zones))
+
+
+def _ended(order: CapOrder) -> Callable[[DeviceReceipt], bool] | None:
+    """What is repeated until it is cancelled is followed until it is on; all else to its end."""
+    return _is_on if _endless(order) else None
+
+
+def _endless(order: CapOrder) -> bool:
+    repeat = order.args.get("repeat")
+    return repeat is not None and "count" not in repeat
 
 
 def _went_well(order: CapOrder, device: DeviceReceipt, *, single: bool) -> bool | None:
@@ -563,7 +580,7 @@ def _went_well(order: CapOrder, device: DeviceReceipt, *, single: bool) -> bool 
         return None
     if order.class_ in {Class.NORMAL, Class.PRIORITY}:
         return device.state not in {"rejected", "failed"}
-    return device.state == "done"
+    return device.state == "done" or (_endless(order) and device.state == "running")
 
 
 # not built

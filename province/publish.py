@@ -304,11 +304,13 @@ class Publisher:
         watch: Callable[[str, DeviceReceipt], None] | None = None,
         repeat_s: float = REPEAT_S,
         timeout_s: float | None = None,
+        ended: Callable[[DeviceReceipt], bool] | None = None,
     ) -> Receipt:
         """Send an emergency and follow it to its end at each device, or until it expires (or `timeout_s`).
 
         Devices that have not acknowledged it get the same bytes again, on their own topics, every `repeat_s`; when
         `devices` is empty its `aud` is sent again until anyone answers. `watch` hears of each change at a device.
+        `ended` says when a device needs no following any more, unless that is its last ack.
         """
         if order.exp is None:
             raise ProvinceError("an emergency needs an end")
@@ -328,7 +330,7 @@ class Publisher:
             for name, device in news if watch else ():
                 if watch:
                     watch(name, device)
-            finished = {name for name, d in receipt.devices.items() if d.final}
+            finished = {name for name, d in receipt.devices.items() if (ended(d) if ended else d.final)}
             now = time.monotonic()
             if (expected and expected <= finished) or now >= end:
                 return receipt

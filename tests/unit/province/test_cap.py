@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from agent.cli.province import province as command
-from agent.model.orders import ARGS_OF, Broadcast, Class, Media
+from agent.model.orders import ARGS_OF, Broadcast, Class, Media, Repeat
 from drivers.espeak import VOICES
 from province import cap
 from province.publish import EMERGENCY_LIMIT, ORDER_LIMIT
@@ -155,6 +155,15 @@ def test_three_languages_a_khmer_recording_inside_the_alert() -> None:
     assert [i.media.size if i.media else i.lang for i in sound.items[1:]] == ["vi", 20, "en"]
     assert [i.lang for i in screen.items] == ["vi", "km", "en"]
     assert {o.class_ for o in made.orders} == {Class.EMERGENCY}
+
+
+def test_a_board_is_free_again_when_the_alert_has_been_read_unless_it_is_repeated_for_ever() -> None:
+    sound, screen = (msgspec.convert(o.args, Broadcast) for o in planned("flood-three-languages").orders)
+    assert sound.until is not None
+    assert screen.until is None
+    assert all(i.dwell_s is not None and 10 <= i.dwell_s <= 20 for i in screen.items)
+    lasting = planned("flood-three-languages", repeat=Repeat(interval_s=5)).orders[1]
+    assert lasting.args["until"] == sound.until
 
 
 def test_a_language_without_voice_and_recording_is_shown_only() -> None:
