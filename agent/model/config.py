@@ -194,6 +194,7 @@ class Button(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     zones: list[str] = msgspec.field(default_factory=lambda: ["*"])
     debounce_ms: Annotated[float, Meta(ge=0, le=500)] = 5.0
     hold_s: Annotated[float, Meta(ge=0, le=30)] = 0.0
+    """It acts when it was held for so long; 0: at once. A stop button acts at once, and means more when held."""
     lamp: Pin | Slug | None = None
     """A lamp of the button's own: a GPIO output (on = high) or the id of a relay. On: armed; slow blink: its message
     plays; fast blink: fault; dark: not armed (key switch open, silenced, or nobody runs)."""

@@ -117,6 +117,8 @@ class Hello(Event, frozen=True):
     zones: list[str]
     pinned: list[str]
     relays: dict[str, bool]
+    ended: list[Ended] = []
+    """Plays of an agent that went away: how far they came."""
 
 
 class Started(Event, frozen=True):
@@ -193,7 +195,7 @@ class LocalEnded(Event, frozen=True):
 
 
 class ButtonEvent(Event, frozen=True):
-    """A debounced change of a button: "pressed", "released", "held" (its hold_s is over), "stuck".
+    """A debounced change of a button: "pressed", "released", "held" (its hold_s is over), "stuck" (or it chatters).
 
     "locked": pressed while its key switch is open; it comes instead of "pressed", and nothing happens.
     """

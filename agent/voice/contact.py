@@ -7,16 +7,24 @@ confirmed not before the debounce time has passed.
 
 A contact that is closed when the process starts is not a press: a shorted cable must not sound the alarm at every
 return of power. It is reported as stuck like any other that stays closed for 60 s, and must open before it can fire.
+
+A wet cable closes and opens again and again, and would sound its message for ever. More than `CHATTER` presses within
+a minute are not a person's: the button is stuck, its moves are no facts any more, and it is released when it has been
+open for `QUIET_NS` without a break. Somebody who hammers on it has long been heard, and is again after that pause.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from agent.model.config import Button
 
 CONFIRM_NS = 3_000_000
 STUCK_NS = 60_000_000_000
+CHATTER = 30
+CHATTER_NS = 60_000_000_000
+QUIET_NS = 5_000_000_000
 STOP_HOLD_S = 5.0
 """A stop button is held for this long to mean more than local (CONTRACT section 5), unless `hold_s` says otherwise."""
 
@@ -39,6 +47,9 @@ class Contact:
         """It was reported as stuck and has not opened since."""
         self.never_open = closed
         """It was closed at the start and has not opened since: it cannot fire."""
+        self._pressed: deque[int] = deque(maxlen=CHATTER + 1)
+        self._chattering = False
+        self._quiet_due: int | None = None
 
     def edge(self, at_ns: int) -> None:
         """Something moved at `at_ns`."""
@@ -53,7 +64,7 @@ class Contact:
         if self._edge_ns is not None and now >= self._check_ns:
             edge_ns, self._edge_ns = self._edge_ns, None
             if closed() != self.closed:
-                facts.append(self._change(edge_ns, now))
+                facts += self._change(edge_ns, now)
         if self._held_due is not None and now >= self._held_due:
             facts.append(("held", self._held_due))
             self._held_due = None
@@ -61,6 +72,11 @@ class Contact:
             facts.append(("stuck", self._stuck_due))
             self._stuck_due = None
             self.stuck = True
+        if self._quiet_due is not None and now >= self._quiet_due:
+            facts.append(("released", self._quiet_due))
+            self._pressed.clear()
+            self._chattering = self.stuck = False
+            self._quiet_due = None
         return facts
 
     def forget_hold(self) -> None:
@@ -70,12 +86,22 @@ class Contact:
     def next_ns(self) -> int | None:
         """When to poll again."""
         check = self._check_ns if self._edge_ns is not None else None
-        return min((t for t in (check, self._held_due, self._stuck_due) if t is not None), default=None)
+        return min(
+            (t for t in (check, self._held_due, self._stuck_due, self._quiet_due) if t is not None), default=None
+        )
 
-    def _change(self, edge_ns: int, now: int) -> tuple[str, int]:
+    def _change(self, edge_ns: int, now: int) -> list[tuple[str, int]]:
         self.closed = not self.closed
         self._changed_ns = now
+        if self._chattering:
+            self._quiet_due = None if self.closed else now + QUIET_NS
+            return []
+        if self.closed:
+            self._pressed.append(edge_ns)
+            if len(self._pressed) > CHATTER and edge_ns - self._pressed[0] < CHATTER_NS:
+                self._chattering = self.stuck = True
+                return [("stuck", edge_ns)]
         self._held_due = edge_ns + self._hold_ns if self.closed and self._hold_ns else None
         self._stuck_due = edge_ns + STUCK_NS if self.closed else None
         self.stuck = self.never_open = False
-        return ("pressed" if self.closed else "released", edge_ns)
+        return [("pressed" if self.closed else "released", edge_ns)]

@@ -6,7 +6,7 @@ import pytest
 
 from agent.model import voice as v
 from agent.model.config import Station
-from agent.voice.contact import Contact
+from agent.voice.contact import CHATTER, Contact
 from tests.unit.voice.rig import MS, PERIOD_NS, Rig, pcm_of, station
 
 
@@ -77,6 +77,61 @@ def test_while_the_chain_warms_up_the_chime_sounds_already() -> None:
     rig.run(2000)
     assert rig.one(v.LocalStarted).submitted_ns - pressed <= 3 * MS
     assert rig.one(v.LocalEnded, zone="a").samples == 10_560
+
+
+def test_the_words_wait_for_the_last_relay_while_the_chime_loops_without_a_gap() -> None:
+    power = [{"relay": "main", "warm_up_s": 0.3}, {"relay": "amp", "warm_up_s": 0.4}]
+    rig = rig_of([{"id": "a", "power": power}, {"id": "b"}], relays=[{"id": "main", "pin": 8}, {"id": "amp", "pin": 9}])
+    pressed = rig.clock.now
+    rig.press("fire")
+    rig.run(2000)
+    started = rig.one(v.LocalStarted)
+    assert [(e.relay, e.on) for e in rig.of(v.RelayEvent)][:2] == [("main", True), ("amp", True)]
+    ready = rig.one(v.Power, zone="a", state="on").at_ns
+    assert ready - pressed == pytest.approx(703 * MS, abs=MS)
+    b = rig.sound(started.at_ns, 48_000, channel=1)
+    words = b.index(310)
+    assert min(b[:words]) == 250  # no gap; where the chime begins anew its loop still fades out
+    assert rig.at(started.at_ns) + words - rig.at(ready) == pytest.approx(480, abs=2 * 240)
+    assert rig.sound(started.at_ns, 48_000, channel=0)[words : words + 4800] == [310] * 4800
+
+
+def test_a_button_with_a_hold_time_acts_when_it_was_held_for_so_long() -> None:
+    rig = Rig(station(buttons=[{"id": "fire", "pin": 1, "action": {"message": "fire"}, "hold_s": 0.5}]))
+    rig.press("fire", hold_ms=400)
+    rig.run(500)
+    assert rig.of(v.LocalStarted) == []
+    pressed = rig.clock.now
+    rig.press("fire", hold_ms=600)
+    assert 500 * MS <= rig.one(v.LocalStarted).submitted_ns - pressed <= 506 * MS
+    assert [e.state for e in rig.of(v.ButtonEvent)] == ["pressed", "released", "pressed", "held", "released"]
+
+
+def test_a_contact_that_chatters_is_stuck_cannot_loop_and_works_again_after_a_quiet_time() -> None:
+    rig = rig_of()
+    for _ in range(400):  # a wet cable: 100 s of it, its message takes 220 ms
+        rig.press("fire", hold_ms=100)
+        rig.run(140)
+    begun = len(rig.of(v.LocalStarted))
+    states = [e.state for e in rig.of(v.ButtonEvent)]
+    assert begun <= CHATTER
+    assert states.count("stuck") == 1
+    assert len(states) <= 2 * CHATTER + 1
+    rig.run(4000)
+    rig.press("fire")
+    assert len(rig.of(v.LocalStarted)) == begun
+    rig.run(5001)
+    assert [e.state for e in rig.of(v.ButtonEvent)][-1] == "released"
+    rig.press("fire")
+    assert len(rig.of(v.LocalStarted)) == begun + 1
+
+
+def test_a_person_who_presses_again_and_again_is_served_each_time() -> None:
+    rig = rig_of()
+    for _ in range(40):
+        rig.press("fire", hold_ms=200)
+        rig.run(2000)
+    assert len(rig.of(v.LocalStarted)) == 40
 
 
 def test_the_same_button_again_during_its_message_is_ignored() -> None:
