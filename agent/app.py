@@ -14,6 +14,7 @@ import signal
 import ssl
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,12 +27,13 @@ from msgspec import Struct
 from agent import machine
 from agent.core import commands as do
 from agent.core import recurrence
+from agent.core.admission import REMOTE_KEYS
 from agent.core.catalogue import Catalogue
 from agent.core.intake import AUTHORITIES_KEY, Intake
 from agent.core.ledger import Ledger
 from agent.core.outbox import Outbox
 from agent.core.report import Reporter
-from agent.core.station import REMOTE_KEYS, Station
+from agent.core.station import Station
 from agent.link import topics
 from agent.link.birth import BirthFile
 from agent.link.client import MqttLink
@@ -62,6 +64,8 @@ from drivers.clock import KernelClock, VirtualClock
 log = logging.getLogger("tram")
 CLOCK_EVERY_S = 1.0
 FLOOR_EVERY_S = 3600.0
+FINISH_S = 1.0
+"""Longest wait for voice to tell how far the programmes came."""
 HOUSEKEEPING_EVERY_S = 24 * 3600.0
 FLOOR = "clock-floor"
 LOCAL_TTL_S = 24 * 3600.0
@@ -181,6 +185,10 @@ class App:
             while not self.stopping.is_set():
                 self._turn()
             machine.notify("STOPPING=1")
+            self._carry_out(self.owner.finish(self.now()))
+            give_up = time.monotonic() + FINISH_S
+            while not self.owner.finished and time.monotonic() < give_up:
+                self._turn()
             self._persist_floor()
         return 0
 

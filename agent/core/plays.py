@@ -168,3 +168,21 @@ class Play(Struct, kw_only=True):
         if self.next_cue >= len(self.cues) and not self.closed:
             self.closed = True
             out(ToVoice(Close(play=self.id)))
+
+
+def heard(cues: Sequence[Cue], origin: Position, samples: int) -> list[str]:
+    """Hashes of what was surely heard in `samples` from `origin` on; it ends where a length is not known."""
+    found: list[str] = []
+    begin = -origin.samples
+    for cue in cues[origin.piece :]:
+        if begin >= samples:
+            break
+        if cue.failed is not None:
+            continue
+        end = None if cue.samples is None else begin + cue.samples
+        if cue.content is not None and (end is None or end > 0):
+            found.append(cue.content)
+        if end is None:
+            break
+        begin = end
+    return found

@@ -97,6 +97,8 @@ class Part(Struct, kw_only=True):
     reason: str | None = None
     position: Position = Position()
     first_sample_at: float | None = None
+    play: str | None = None
+    """The play that is on now, by which voice tells a later agent how far it came."""
     stretch_started: float | None = None
     """Wall time at which the stretch that is on now began; persisted, so that a power cut leaves a log entry."""
     ending: str | None = None

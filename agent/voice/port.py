@@ -16,6 +16,8 @@ from agent.model import voice as v
 PACKET = 65_536
 KEPT = 1000
 """Events that wait for an agent (facts of local plays, buttons and faults), and for a slow one."""
+ENDED = 64
+"""Plays of which a later agent is told how far they came; its `Hello` must stay within a packet."""
 ONE_GO = 32
 """Commands taken before the mixer has its turn."""
 SURVIVING = (v.LocalStarted, v.LocalEnded, v.ButtonEvent, v.Fault)
@@ -34,6 +36,7 @@ class Port:
         self.path = path
         self._hello = hello
         self._kept: deque[v.Event] = deque(maxlen=KEPT)
+        self._ended: deque[v.Ended] = deque(maxlen=ENDED)
         self._out: deque[v.Event] = deque()
         self.connection: socket.socket | None = None
         with contextlib.suppress(FileNotFoundError):
@@ -48,6 +51,8 @@ class Port:
         if self.connection is None:
             if isinstance(event, SURVIVING):
                 self._kept.append(event)
+            elif isinstance(event, v.Ended):
+                self._ended.append(event)
         elif len(self._out) < KEPT:
             self._out.append(event)
             self.flush()
@@ -84,7 +89,8 @@ class Port:
         connection.setblocking(False)
         self.connection = connection
         self._out.clear()
-        self._out.append(self._hello())
+        self._out.append(msgspec.structs.replace(self._hello(), ended=list(self._ended)))
+        self._ended.clear()
         self._out.extend(self._kept)
         self._kept.clear()
         self.flush()
@@ -96,6 +102,7 @@ class Port:
             self.connection.close()
             self.connection = None
         self._kept.extendleft(reversed([e for e in self._out if isinstance(e, SURVIVING)]))
+        self._ended.extend(e for e in self._out if isinstance(e, v.Ended))
         self._out.clear()
 
     def receive(self) -> list[tuple[v.VoiceCommand | str, int | None]] | None:

@@ -14,12 +14,13 @@ from msgspec import Struct
 
 from agent.core import commands as do
 from agent.core import recurrence
+from agent.core.admission import REMOTE_KEYS
 from agent.core.catalogue import Catalogue
 from agent.core.intake import Intake
 from agent.core.ledger import Ledger
 from agent.core.outbox import Outbox
 from agent.core.report import Reporter
-from agent.core.station import REMOTE_KEYS, Station
+from agent.core.station import Station
 from agent.link import topics
 from agent.model import events as ev
 from agent.model import screen

@@ -1,0 +1,421 @@
+"""Who is on in each zone: arbitration carried out, plays opened and stopped, boards, buttons, what voice reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from agent.core import commands as do
+from agent.core import rules
+from agent.core.arbiter import Claim, arbitrate
+from agent.core.gate import Leaving
+from agent.core.outcomes import DWELL_S
+from agent.core.plays import Play
+from agent.core.programme import By, Part, Position, Programme, Stage, State, Step, rank
+from agent.core.readiness import LATE_S, Readiness, shown_items
+from agent.model import events as ev
+from agent.model import screen
+from agent.model import voice as vo
+from agent.model.orders import Class, Item, Reason, Resume
+from agent.model.time import Instant
+
+PREPARE_S = 3.0
+"""Decoders start this long before a programme is due."""
+TAKEN_NS = 10**9
+"""A zone in which voice refused a play for a button's message is tried again after this."""
+BRIDGE = "siren"
+
+
+class Airing(Readiness):
+    """Compares who should own a zone with who does, and mends the difference."""
+
+    def _zone(self, zone: str, now: Instant, opening: dict[str, list[tuple[str, bool]]]) -> None:
+        claims: list[Claim] = []
+        screen_zone = self._zones[zone].kind == "screen"
+        for p in self.programmes.values():
+            part = p.parts.get(zone)
+            if part is None or p.state not in (State.ACCEPTED, State.RUNNING) or (p.key, zone) in self._leaving:
+                continue
+            if part.stage in (Stage.ENDED, Stage.PAUSED):
+                continue
+            due_at = self._due(p)
+            due = now.wall >= due_at or part.stage is Stage.PLAYING
+            if not due and (screen_zone or now.wall < due_at - self._lead[zone]):
+                continue
+            if part.stage is Stage.WAITING and not self._may_start(p, zone, now):
+                continue
+            playing = part.stage in (Stage.OPENED, Stage.PLAYING)
+            claims.append(Claim(p.key, rank(p, self.config.priority_order, playing=playing), due_at, due))
+        ruling = arbitrate(claims)
+        keep = {c.key for c in (ruling.owner, ruling.following) if c is not None}
+        for key in self._owners(zone):
+            if key not in keep and (key, zone) not in self._leaving:
+                winner = self.programmes[ruling.owner.key] if ruling.owner else None
+                local = winner is not None and winner.by is By.BUTTON
+                self._stop(self.programmes[key], zone, "local" if local else Reason.OUTRANKED.value, final=False)
+        if now.mono_ns < self._taken.get(zone, 0):
+            return
+        for claim in (ruling.owner, ruling.following):
+            if claim is not None and self.programmes[claim.key].parts[zone].stage is Stage.WAITING:
+                opening.setdefault(claim.key, []).append((zone, claim.due))
+
+    def _owners(self, zone: str) -> list[str]:
+        return [key for key, z in self._on if z == zone]
+
+    def owner(self, zone: str) -> Programme | None:
+        """The programme that is on in a zone."""
+        on = [self.programmes[key] for key in self._owners(zone) if key in self.programmes]
+        return max(on, key=lambda p: p.parts[zone].stage is Stage.PLAYING, default=None)
+
+    def owned(self) -> dict[str, str]:
+        """Zones that somebody owns, with the bulletin's id."""
+        return {zone: p.id for zone in self._zones if (p := self.owner(zone)) is not None}
+
+    def _open(self, p: Programme, zones: list[tuple[str, bool]], now: Instant) -> None:
+        groups: dict[tuple[Position, float, bool], list[str]] = {}
+        for zone, due in zones:
+            if self._zones[zone].kind == "screen":
+                self._show(p, zone, now)
+                continue
+            gain = rules.gain(self._zones[zone], p.volume_db, now.wall, self.tz, overrides=p.overrides)
+            groups.setdefault((p.parts[zone].position, gain, due), []).append(zone)
+        for (position, gain, due), names in groups.items():
+            play = self._prepare(p, position, gain, names[0], now)
+            if play is None:
+                for zone in names:
+                    self._end_part(p, zone, Reason.CONTENT_UNAVAILABLE.value, now)
+                continue
+            if due and not p.overrides and not play.ready and now.wall < self._due(p) + LATE_S:
+                continue
+            del self._prepared[p.key, position, gain]
+            self.plays[play.id] = play
+            play.due = self._due(p)
+            if any(p.parts[z].stretch_planned is not None for z in names):
+                play.due = max(play.due, now.wall)  # opened ahead and put off, it still does not begin before its time
+            at_ns = None if due else now.mono_of(play.due)
+            self._urgent = self._urgent or p.overrides
+            play.open(names, at_ns, self._act.append, f"chime:{BRIDGE}" if p.overrides else None)
+            for zone in names:
+                part = p.parts[zone]
+                part.take(Step.OPEN)
+                part.stretch_planned = play.due
+                part.play = play.id
+                self._on[p.key, zone] = play.id
+            self._touch(p)
+
+    def _can_take_over(self, p: Programme, now: Instant) -> bool:
+        """Whether a replacing programme would sound at once, so that its predecessor leaves no gap."""
+        if not any(self._may_start(p, zone, now) for zone in p.parts):
+            return False
+        return p.overrides or any(play.ready for play in self._prepared.values() if play.key == p.key)
+
+    def _replace(self, p: Programme, now: Instant) -> None:
+        if p.replaced:
+            return
+        p.replaced = True
+        self._touch(p)
+        for bulletin in p.replaces:
+            for old in self._bulletins(p.iss, bulletin):
+                if old is not p:
+                    self._end(old, Reason.SUPERSEDED.value, now)
+
+    def _prepare(self, p: Programme, position: Position, gain: float, zone: str, now: Instant) -> Play | None:
+        """The play that is ready, or getting ready, to take the programme on from `position`. None: no sound in it."""
+        found = self._prepared.get((p.key, position, gain))
+        if found is not None:
+            return found
+        live_seconds = None
+        if p.parts[zone].stretch_planned is not None or now.wall > self._due(p) + LATE_S:
+            live_seconds = self._live_left(p, now)
+        cues = self._cues(p, zone, live_seconds)
+        if all(c.failed is not None for c in cues[position.piece :]):
+            return None
+        self._stretches += 1
+        play = Play(
+            id=f"{p.key}#{now.mono_ns // 1_000_000}.{self._stretches}",
+            key=p.key,
+            origin=position,
+            cues=cues,
+            due=self._due(p),
+            gain_db=gain,
+            urgent=p.overrides,
+        )
+        self._prepared[p.key, position, gain] = play
+        self._urgent = self._urgent or p.overrides
+        play.begin(self._act.append, now.wall)
+        return play
+
+    def _live_left(self, p: Programme, now: Instant) -> float | None:
+        """Seconds left of a relay that was interrupted or had to wait: it ends when it would have ended."""
+        bounds = [i.duration_s for i in p.items if i.duration_s is not None]
+        return max(1.0, self._due(p) + bounds[0] - now.wall) if bounds else None
+
+    def _prepare_ahead(self, now: Instant, winning: set[tuple[str, str]]) -> None:
+        for p in self.programmes.values():
+            if p.state not in (State.ACCEPTED, State.RUNNING) or p.overrides:
+                continue
+            for zone, part in p.parts.items():
+                if (
+                    part.stage is not Stage.WAITING
+                    or self._zones[zone].kind != "sound"
+                    or (p.key, zone) in self._leaving
+                ):
+                    continue
+                if now.wall < self._due(p) - self._lead[zone] - PREPARE_S or not self._may_start(p, zone, now):
+                    continue
+                gain = rules.gain(self._zones[zone], p.volume_db, now.wall, self.tz, overrides=False)
+                if _live(p.items) and now.wall > self._due(p) and (p.key, zone) not in winning:
+                    # Its zone is another's for who knows how long, and a stream that waits is no longer live.
+                    self._unprepare((p.key, part.position, gain))
+                else:
+                    self._prepare(p, part.position, gain, zone, now)
+
+    def _show(self, p: Programme, zone: str, now: Instant) -> None:
+        part = p.parts[zone]
+        self._stretches += 1
+        play = f"{p.key}#{now.mono_ns // 1_000_000}.{self._stretches}"
+        self._resting.discard(zone)
+        self._urgent = self._urgent or p.overrides
+        self._act.append(do.ToScreen(zone, screen.Show(play=play, pages=self._pages(p))))
+        self._on[p.key, zone] = play
+        part.take(Step.OPEN)
+        part.stretch_planned = self._due(p) if part.stretch_planned is None else now.wall
+        dwell = sum(i.dwell_s or DWELL_S for i in shown_items(p.items))
+        self._screen_until[p.key, zone] = now.wall + (dwell or DWELL_S)
+        self._touch(p)
+
+    def _picture_came(self, sha256: str) -> None:
+        """A board that shows a programme without one of its pictures gets it now."""
+        for (key, zone), play in self._on.items():
+            p = self.programmes[key]
+            if self._zones[zone].kind == "screen" and any(i.media and i.media.sha256 == sha256 for i in p.items):
+                self._act.append(do.ToScreen(zone, screen.Show(play=play, pages=self._pages(p))))
+
+    def _pages(self, p: Programme) -> list[screen.Page]:
+        mark = "DIỄN TẬP" if p.drill else ""
+        issuer = self.config.trust.called(p.iss)
+        pages: list[screen.Page] = []
+        for item in p.items:
+            image = None
+            if item.media is not None and item.media.type.startswith("image/"):
+                image = self._picture(item.media).path
+                if image is None:
+                    continue
+            elif item.text is None:
+                continue
+            pages.append(
+                screen.Page(
+                    title=p.title,
+                    body=item.text or "",
+                    class_=p.class_.value,
+                    mark=mark,
+                    issuer=issuer,
+                    image=image,
+                    dwell_s=item.dwell_s,
+                )
+            )
+        return pages or [screen.Page(title=p.title, class_=p.class_.value, mark=mark, issuer=issuer)]
+
+    def _rest(self, zone: str) -> None:
+        self._resting.add(zone)
+        self._act.append(do.ToScreen(zone, screen.Rest(title=self.config.device.name)))
+
+    def _shown(self, event: screen.Shown, now: Instant) -> None:
+        for (key, zone), play in self._on.items():
+            if play == event.play and self._zones[zone].kind == "screen":
+                p = self.programmes[key]
+                part = p.parts[zone]
+                if part.stage is Stage.OPENED:
+                    self._on_air(p, zone, now.wall_of(event.at_ns), now)
+        self.reporter.shown(event)
+
+    def _started(self, event: vo.Started, now: Instant) -> None:
+        play = self.plays.get(event.play)
+        if play is None:
+            return
+        p = self.programmes[play.key]
+        if p.parts[event.zone].stage is Stage.OPENED:
+            at = now.wall_of(event.at_ns)
+            play.started[event.zone] = at
+            self._on_air(p, event.zone, at, now)
+
+    def _ended(self, event: vo.Ended, now: Instant) -> None:
+        play = self.plays.get(event.play)
+        if play is None or event.zone not in play.zones:
+            return
+        play.zones.remove(event.zone)
+        p = self.programmes[play.key]
+        part = p.parts[event.zone]
+        leaving = self._leaving.pop((p.key, event.zone), None)
+        self._on.pop((p.key, event.zone), None)
+        sent = event.segments or [event.samples]
+        final = leaving.reason if leaving is not None and leaving.final else None
+        completed = event.reason == "completed"  # it may have come to its end before our Stop arrived
+        reason = None if completed else leaving.reason if leaving else event.reason
+        nothing = completed and event.samples == 0
+        if nothing:
+            reason = Reason.CONTENT_UNAVAILABLE.value
+        if play.fell_back and completed:
+            reason = "fallback"
+        started = play.started.get(event.zone)
+        if started is not None and not nothing:
+            zone = self._zones[event.zone]
+            error = (started - play.due) * 1000 - zone.delay_ms
+            self.ledger.log(
+                p,
+                event.zone,
+                planned=play.due,
+                started=started,
+                ended=now.wall_of(event.at_ns),
+                result="completed" if completed else "interrupted",
+                reason=reason or self._overridden(p, event.zone, started),
+                start_error_ms=error,
+                level_dbfs=event.level_dbfs,
+                content=play.content(sent),
+            )
+        part.stretch_started = None
+        if not play.zones:
+            self._act.append(do.DropFeeds(play.id))
+            del self.plays[play.id]
+        if event.reason == "local" and leaving is None:
+            # A button's message is there which we have not been told of, or no longer know after a restart.
+            self._taken[event.zone] = now.mono_ns + TAKEN_NS
+        if nothing and play.origin != Position():
+            # It was to go on, or to be joined, where nothing was left of it.
+            if part.first_sample_at is not None:
+                self._finish(p, event.zone, now)
+            else:
+                self._end_part(p, event.zone, "late", now)
+        elif nothing:
+            self._end_part(p, event.zone, final or reason or "", now)
+        elif completed:
+            self._finish(p, event.zone, now)
+            if final is not None:
+                self._end_part(p, event.zone, final, now, logged=True)
+        elif final is not None:
+            self._end_part(p, event.zone, final, now, logged=started is not None)
+        else:
+            self._come_back(p, event.zone, play.position(sent), reason or "", now, logged=started is not None)
+        self._touch(p)
+        self._urgent = True  # the zone is free: the next one does not wait for the disk
+
+    def _voice_lost(self, now: Instant) -> None:
+        """Voice is gone: what it played has ended, as far as we know; it is opened again when voice is back."""
+        self.voice_up = False
+        self.reporter.voice_lost()
+        for play in list(self.plays.values()):
+            for zone in list(play.zones):
+                started = play.started.get(zone)
+                sent = 0 if started is None else max(0, round((now.wall - started) * vo.RATE))
+                self._ended(
+                    vo.Ended(play=play.id, zone=zone, at_ns=now.mono_ns, samples=sent, reason="voice-lost"), now
+                )
+        for p in [p for p in self.programmes.values() if p.by is By.BUTTON]:
+            self._end(p, "voice-lost", now)
+
+    def _feed(self, event: ev.FeedMark, now: Instant) -> None:
+        play = self.plays.get(event.play) or next((x for x in self._prepared.values() if x.id == event.play), None)
+        if play is None:
+            return
+        if event.what == "failed":
+            title = self.programmes[play.key].title if play.key in self.programmes else play.key
+            self.ledger.alarm("item-failed", f"{title}: item {event.item + 1}: {event.detail}", now.wall)
+        elif event.what == "fallback":
+            self.ledger.alarm("relay-fallback", f"{event.detail}", now.wall)
+        play.mark(event, self._act.append, now.wall)
+
+    def _local_started(self, event: vo.LocalStarted, now: Instant) -> None:
+        """Voice has put a pressed emergency button on the air; here it becomes a programme like any other."""
+        button = next((b for b in self.config.buttons if b.id == event.button), None)
+        message = next((m for m in self.config.messages if m.id == event.message), None)
+        pressed = now.wall_of(event.pressed_ns)
+        title = message.title if message else event.button
+        text = [Item(text=message.text, lang=message.lang)] if message else []
+        boards = [z for z in self.config.match(button.zones if button else ["*"]) if self._zones[z].kind == "screen"]
+        iss = self.config.trust.station_authority or self.config.device.id
+        p = Programme(
+            key=f"{iss}/{event.play}",
+            iss=iss,
+            id=event.play,
+            title=title,
+            class_=Class.EMERGENCY,
+            rank=0,
+            by=By.BUTTON,
+            by_whom=event.button,
+            items=[Item(local=event.message), *text] if message else [Item(chime=BRIDGE)],
+            start=pressed,
+            resume=Resume.DROP,
+            received_at=now.wall,
+            received_mono_ns=now.mono_ns,
+            parts={z: Part() for z in [*event.zones, *boards]},
+        )
+        self.programmes[p.key] = p
+        play = Play(id=event.play, key=p.key, origin=Position(), cues=[], due=pressed, opened=True, closed=True)
+        play.zones = list(event.zones)
+        self.plays[play.id] = play
+        for zone in event.zones:
+            self._taken.pop(zone, None)
+            for key in self._owners(zone):
+                if (key, zone) not in self._leaving:
+                    self._leaving[key, zone] = Leaving(self._on[key, zone], "local", False)
+            part = p.parts[zone]
+            part.take(Step.OPEN)
+            part.stretch_planned = pressed
+            self._on[p.key, zone] = event.play
+            play.started[zone] = now.wall_of(event.at_ns)
+            self._on_air(p, zone, play.started[zone], now)
+        self._urgent = True
+
+    def _local_ended(self, event: vo.LocalEnded, now: Instant) -> None:
+        self._taken.pop(event.zone, None)
+        play = self.plays.get(event.play)
+        if play is None or event.zone not in play.zones:
+            return
+        p = self.programmes[play.key]
+        message = self.catalogue.messages.get(next((i.local for i in p.items if i.local), ""))
+        chime = self.catalogue.chimes.get(BRIDGE)
+        content: list[str] = []
+        begin = 0
+        for sound in (chime, message):
+            if sound is not None and begin < event.samples:
+                content.append(sound.sha256)
+                begin += sound.samples
+        part = p.parts[event.zone]
+        play.zones.remove(event.zone)
+        self._on.pop((p.key, event.zone), None)
+        started = play.started[event.zone]
+        completed = event.reason == "completed"
+        self.ledger.log(
+            p,
+            event.zone,
+            planned=p.start,
+            started=started,
+            ended=now.wall_of(event.at_ns),
+            result="completed" if completed else "interrupted",
+            reason=self._overridden(p, event.zone, started) if completed else event.reason,
+            start_error_ms=(started - p.start) * 1000,
+            level_dbfs=event.level_dbfs,
+            content=content,
+        )
+        part.stretch_started = None
+        if not play.zones:
+            del self.plays[play.id]
+        if completed:
+            self._finish(p, event.zone, now)
+        else:
+            self._end_part(p, event.zone, event.reason, now, logged=True)
+        self._urgent = True
+
+    def stop_local(self, now: Instant, *, remote_emergencies: bool, zones: list[str]) -> None:
+        """The stop button: local programmes at once, a remote emergency only when it is held."""
+        self._urgent = True
+        self._act.append(do.ToVoice(vo.EndLocal(zones=zones)))
+        for p in list(self.programmes.values()):
+            local = p.iss == self.config.trust.station_authority and p.by is not By.BUTTON
+            if local or (remote_emergencies and p.class_ is Class.EMERGENCY):
+                for zone in zones:
+                    if zone in p.parts:
+                        self._cut(p, zone, "stopped", now)
+
+
+def _live(items: Iterable[Item]) -> bool:
+    return any(i.relay is not None or i.stream is not None for i in items)

@@ -1,0 +1,168 @@
+"""Whether a programme could sound or be shown now: its content, the rules of its zone, clock, disk and silence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from agent.core import commands as do
+from agent.core import rules
+from agent.core.catalogue import Cue, allowed
+from agent.core.gate import LEAD_S
+from agent.core.outcomes import Outcomes
+from agent.core.programme import By, Programme, Stage
+from agent.model import events as ev
+from agent.model import orders
+from agent.model import voice as vo
+from agent.model.orders import Item
+from agent.model.time import Instant
+from agent.ports import Need
+
+LATE_S = 5.0
+"""A scheduled start this late is late (`on_late` decides)."""
+DRILL_CHIME = "drill"
+
+
+class Readiness(Outcomes):
+    """Knows what of a programme is there, asks for what is missing, and says whether a part may start."""
+
+    def _may_start(self, p: Programme, zone: str, now: Instant) -> bool:
+        if self._ending:
+            return False
+        if not p.overrides and (not now.trusted or self.storage_bad is not None):
+            return False
+        if self._silenced(p, zone, now):
+            return False
+        if not p.overrides and rules.quiet_at(self._zones[zone], max(now.wall, self._due(p)), self.tz):
+            return False
+        if self._zones[zone].kind == "screen":
+            if not shows(p.items):
+                return any(part.stage is Stage.PLAYING for z, part in p.parts.items() if self._zones[z].kind == "sound")
+            if p.overrides:
+                return True
+            pictures = self._pictures(p)
+            if any(cue.pending for cue in pictures):
+                return now.wall >= self._due(p) + LATE_S and len(pictures) < len(shown_items(p.items))
+            return not self._unshowable(p)
+        if p.overrides or p.by is By.BUTTON:
+            return self.voice_up
+        cues = self._cues(p, zone)
+        if all(c.failed is not None for c in cues):
+            return False
+        return self.voice_up and (not any(c.pending for c in cues) or self._give_up(p, now))
+
+    def _pictures(self, p: Programme) -> list[Cue]:
+        """Where the programme's pictures are, as far as it is known now."""
+        return [self._picture(i.media) for i in p.items if i.media is not None and i.media.type.startswith("image/")]
+
+    def _picture(self, media: orders.Media) -> Cue:
+        return self.catalogue.cue(0, Item(media=msgspec.structs.replace(media, type="audio/file")))
+
+    def _content_lost(self, p: Programme, zone: str) -> bool:
+        """Whether nothing of a programme can be had for a zone any more."""
+        if self._zones[zone].kind == "sound":
+            return all(cue.failed is not None for cue in self._cues(p, zone))
+        return not p.overrides and shows(p.items) and self._unshowable(p)
+
+    def _unshowable(self, p: Programme) -> bool:
+        """Whether all that a board was to show of it is lost."""
+        pictures = self._pictures(p)
+        return len(pictures) == len(shown_items(p.items)) and all(cue.failed is not None for cue in pictures)
+
+    def _give_up(self, p: Programme, now: Instant) -> bool:
+        """A scheduled programme with a fallback does not wait for missing content beyond its start."""
+        return bool(p.fallback) and now.wall >= self._due(p) - LEAD_S
+
+    def _cues(self, p: Programme, zone: str, live_seconds: float | None = None) -> list[Cue]:
+        """The programme as sound. A drill is marked before and after."""
+        items = [i for i in p.items if self._sounds(i)]
+        cues = [self.catalogue.cue(i, item, live_seconds) for i, item in enumerate(items)]
+        missing = [c for c in cues if c.pending or c.failed]
+        if p.fallback and missing and len(missing) == len(cues):
+            cues = [self.catalogue.cue(i, item) for i, item in enumerate(p.fallback)]
+        if p.drill:
+            mark = self.catalogue.cue(0, Item(chime=DRILL_CHIME))
+            cues = [mark, *cues, mark]
+            for index, cue in enumerate(cues):
+                cues[index] = msgspec.structs.replace(cue, item=index)
+        return cues
+
+    @staticmethod
+    def _sounds(item: Item) -> bool:
+        return item.media is None or not item.media.type.startswith("image/")
+
+    def _content_changed(self) -> None:
+        """Emergencies that are on grow by what has come."""
+        for play in [*self.plays.values(), *self._prepared.values()]:
+            p = self.programmes.get(play.key)
+            if p is None or play.closed or not play.urgent:
+                continue
+            zone = next((z for z in p.parts if self._zones[z].kind == "sound"), None)
+            if zone is not None:
+                play.cues = self._cues(p, zone)
+                self._urgent = True
+                play.grow(self._act.append, self._now.wall)
+
+    def _still_spoken(self, detail: str) -> bool:
+        """Whether a pinned sound that voice misses is a stored message that has not been spoken yet."""
+        waiting = {m.id for m in self.config.messages} - self.catalogue.messages.keys()
+        return any(detail.startswith(f"message:{name}:") for name in waiting)
+
+    def _spoken(self, event: ev.SpeechReady) -> None:
+        sound = ev.Sound(event.path, event.sha256, round(event.seconds * vo.RATE))
+        if event.key.startswith("message:"):
+            name = event.key.removeprefix("message:")
+            if name not in self.catalogue.messages:
+                self.catalogue.messages[name] = msgspec.structs.replace(sound, pinned=event.key)
+                self._act.append(do.PinMessage(name, event.path))
+        else:
+            self.catalogue.spoken[event.key] = sound
+        self._content_changed()
+
+    def _media_failed(self, event: ev.MediaFailed, now: Instant) -> None:
+        if event.final:
+            self.catalogue.lost[event.sha256] = event.detail
+        self.ledger.alarm("content", event.detail, now.wall)
+        self._content_changed()
+
+    def _want(self, now: Instant) -> None:
+        needs: dict[str, Need] = {}
+        for p in self.programmes.values():
+            for media in self.catalogue.media([*p.items, *p.fallback]):
+                weight = p.class_.weight
+                needs[media.sha256] = Need(media, self._due(p), weight, pinned=True)
+        for _, entry, start in self.calendar.coming():
+            for media in self.catalogue.media([*entry.items, *orders.as_items(entry.fallback)]):
+                if media.sha256 not in needs and allowed(media.url, self.config):
+                    needs[media.sha256] = Need(media, start, entry.class_.weight, pinned=start < now.wall + 86400.0)
+        if now.trusted:
+            self._act.extend(self.calendar.expansions(now.wall))
+        wanted = tuple(needs[k] for k in sorted(needs))
+        if wanted != self._wants:
+            self._wants = wanted
+            self._act.append(do.Want(wanted))
+
+    def _expect(self, p: Programme) -> None:
+        """Have the programme's texts spoken; its media is asked for by `_want`."""
+        if any(self._zones[z].kind == "sound" for z in p.parts if z in self._zones):
+            self._speak([*p.items, *p.fallback])
+
+    def _speak(self, items: Iterable[Item]) -> None:
+        for key, text, lang in self.catalogue.texts(items):
+            if key not in self.catalogue.spoken and self.catalogue.speaks(lang):
+                self._act.append(do.Speak(key, text, lang))
+
+    def _voiceless(self, p: Programme) -> str | None:
+        """A language of the programme's texts that no voice speaks: its sound zones are refused, its boards are not."""
+        return next((lang for _, _, lang in self.catalogue.texts(p.items) if not self.catalogue.speaks(lang)), None)
+
+
+def shown_items(items: Iterable[Item]) -> list[Item]:
+    """What a board has of its own to show: texts and pictures."""
+    return [i for i in items if i.text is not None or (i.media is not None and i.media.type.startswith("image/"))]
+
+
+def shows(items: Iterable[Item]) -> bool:
+    """Whether a board has something of its own to show."""
+    return bool(shown_items(items))
