@@ -257,7 +257,7 @@ class Airing(Readiness):
         if play.fell_back and completed:
             reason = "fallback"
         started = play.started.get(event.zone)
-        if started is not None and not nothing:
+        if started is not None:
             zone = self._zones[event.zone]
             error = (started - play.due) * 1000 - zone.delay_ms
             self.ledger.log(
@@ -266,7 +266,7 @@ class Airing(Readiness):
                 planned=play.due,
                 started=started,
                 ended=now.wall_of(event.at_ns),
-                result="completed" if completed else "interrupted",
+                result="failed" if nothing else "completed" if completed else "interrupted",
                 reason=reason or self._overridden(p, event.zone, started),
                 start_error_ms=error,
                 level_dbfs=event.level_dbfs,
@@ -286,7 +286,7 @@ class Airing(Readiness):
             else:
                 self._end_part(p, event.zone, "late", now)
         elif nothing:
-            self._end_part(p, event.zone, final or reason or "", now)
+            self._end_part(p, event.zone, final or reason or "", now, logged=started is not None)
         elif completed:
             self._finish(p, event.zone, now)
             if final is not None:
