@@ -30,8 +30,8 @@ from province.store import Signed
 
 TZ = ZoneInfo("Asia/Ho_Chi_Minh")
 END_S = 76.0
-NOTICE_S = 51.0
-"""When the commune's own notice is due: the attacker is at work, and the storm takes it over."""
+NOTICE_S = 54.0
+"""When the commune's own notice is due: the bulletin is over, and the storm will take the notice over."""
 
 RADIO = "Đây là Đài Phát thanh tỉnh. Sau đây là bản tin thời sự buổi chiều."
 BULLETIN = (
