@@ -23,6 +23,8 @@ PREPARE_S = 3.0
 TAKEN_NS = 10**9
 """A zone in which voice refused a play for a button's message is tried again after this."""
 BRIDGE = "siren"
+TALK_TITLE = {"vi": "Micro", "en": "Microphone"}
+"""In the log, of an officer who spoke live."""
 
 
 class Airing(Readiness):
@@ -329,7 +331,15 @@ class Airing(Readiness):
         message = next((m for m in self.config.messages if m.id == event.message), None)
         pressed = now.wall_of(event.pressed_ns)
         title = message.title if message else event.button
-        text = [Item(text=message.text, lang=message.lang)] if message else []
+        live = event.message == vo.MICROPHONE and button is not None
+        if live:
+            title = TALK_TITLE[self.config.language]
+        chime = message.chime if message else button.action.chime if live and button else BRIDGE
+        sounds = [Item(chime=chime)] if chime else []
+        text: list[Item] = []
+        if message is not None:
+            sounds = [*sounds, Item(local=message.id)] * message.repeat
+            text = [Item(text=message.text, lang=message.lang)]
         boards = [z for z in self.config.match(button.zones if button else ["*"]) if self._zones[z].kind == "screen"]
         iss = self.config.trust.station_authority or self.config.device.id
         p = Programme(
@@ -341,7 +351,7 @@ class Airing(Readiness):
             rank=0,
             by=By.BUTTON,
             by_whom=event.button,
-            items=[Item(local=event.message), *text] if message else [Item(chime=BRIDGE)],
+            items=[*sounds, *text],
             start=pressed,
             resume=Resume.DROP,
             received_at=now.wall,
@@ -371,11 +381,12 @@ class Airing(Readiness):
         if play is None or event.zone not in play.zones:
             return
         p = self.programmes[play.key]
-        message = self.catalogue.messages.get(next((i.local for i in p.items if i.local), ""))
-        chime = self.catalogue.chimes.get(BRIDGE)
+        known = [
+            self.catalogue.chimes.get(i.chime or "") or self.catalogue.messages.get(i.local or "") for i in p.items
+        ]
         content: list[str] = []
         begin = 0
-        for sound in (chime, message):
+        for sound in known:
             if sound is not None and begin < event.samples:
                 content.append(sound.sha256)
                 begin += sound.samples

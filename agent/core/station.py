@@ -157,9 +157,10 @@ class Station(Admission):
         if event.state == "stuck":
             self.ledger.alarm("button-stuck", f"button {event.button} does not come back", now.wall)
             return
+        acts = "held" if button.hold_s and not button.action.stop else "pressed"
         if button.action.stop and event.state in ("pressed", "held"):
             self.stop_local(now, remote_emergencies=event.state == "held", zones=self.config.match(button.zones))
-        elif button.action.message and event.state == "pressed" and button.class_ is not Class.EMERGENCY:
+        elif button.action.message and event.state == acts and button.class_ is not Class.EMERGENCY:
             people.everyday_button(self, button, now)
 
     def finish(self, now: Instant) -> list[Command]:
