@@ -473,8 +473,8 @@ class Training:
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
 
     def status(self) -> dict[str, Any]:
-        done = self.tram("status", "--json")
-        assert done.returncode == 0, done.stderr
+        """What `tram status` says; waits for a station that is just starting."""
+        done: Any = until(lambda: (d := self.tram("status", "--json")).returncode == 0 and d, "tram status")
         status: dict[str, Any] = json.loads(done.stdout)
         return status
 

@@ -1,0 +1,355 @@
+"""Bad input: whatever comes, the station lives, plays nothing that it should not, and says what was wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import shutil
+import sqlite3
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.demo.customer import Bulletin, Training, epoch, number, pitch, tone, until
+from tests.demo.hostile_server import HostileServer
+from tests.demo.test_2_programmes import tones
+
+__all__ = ["tones"]
+
+pytestmark = [pytest.mark.demo, pytest.mark.xdist_group("station")]
+
+SECRET_HZ = 5000
+"""What must never be heard."""
+
+
+def test_every_refusal_is_counted(station: Training, refusals: Counter[str]) -> None:
+    """At most one event a minute and reason, and none is lost: the counts add up to what was sent before."""
+    wanted = Counter(refusals)
+
+    def told() -> Counter[str]:
+        counts: Counter[str] = Counter()
+        for event in station.events("refused"):
+            counts[event["reason"]] += event["count"]
+        return counts
+
+    station.watcher.wait(lambda _: told() == wanted, f"events for {wanted}", timeout_s=75)
+    assert all(set(e) >= {"kind", "reason", "sha256", "topic", "count"} for e in station.events("refused"))
+
+
+# media
+
+
+def described(data: bytes, url: str, type_: str = "audio/mpeg", **changes: Any) -> dict[str, Any]:
+    media = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "url": url, "type": type_}
+    return {"media": media | changes}
+
+
+def test_hostile_media_costs_its_item_only(station: Training, server: HostileServer, scratch: Path, tones: Any) -> None:
+    secret = tone(scratch / "secret.wav", SECRET_HZ, 2.0)
+    kept = station.media_dir / "secret.wav"
+    shutil.copy(secret, kept)
+    sound = secret.read_bytes()
+    text = b"This is not music.\n" * 2000
+    server.files["/secret.wav"] = server.files["/short.wav"] = sound
+    server.files["/text.mp3"] = text
+    server.files["/wrong.wav"] = sound
+    server.files["/cut.wav"] = sound[: len(sound) // 2]
+    server.redirects["/away"] = f"https://localhost:{server.host.split(':')[1]}/secret.wav?away"
+    server.redirects["/plain"] = f"http://{server.host}/secret.wav?plain"
+    server.redirects["/circle"] = f"{server.url}/circle"
+    server.redirects["/file"] = f"file://{kept}"
+    server.endless.add("/endless")
+    playlists = {
+        "m3u": f"#EXTM3U\n#EXTINF:2,x\n{kept}\n{server.url}/playlist\n".encode(),
+        "pls": f"[playlist]\nNumberOfEntries=1\nFile1=file://{kept}\nVersion=2\n".encode(),
+        "xspf": f'<?xml version="1.0"?><playlist version="1" xmlns="http://xspf.org/ns/0/"><trackList><track>'
+        f"<location>file://{kept}</location></track></trackList></playlist>".encode(),
+        "asx": f'<asx version="3.0"><entry><ref href="file://{kept}"/></entry></asx>'.encode(),
+        "ffconcat": f"ffconcat version 1.0\nfile '{kept}'\n".encode(),
+        "sdp": b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=audio 5004 RTP/AVP 0\n",
+        "hls": f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{server.url}/playlist\n#EXT-X-ENDLIST\n".encode(),
+    }
+    cases: dict[str, dict[str, Any]] = {
+        "another file than its hash": described(tones(900).read_bytes(), f"{server.url}/wrong.wav", size=len(sound)),
+        "a file shorter than its size": described(sound, f"{server.url}/cut.wav"),
+        "a file longer than its size": described(sound[:1000], f"{server.url}/short.wav"),
+        "endless": described(sound, f"{server.url}/endless"),
+        "nothing there": described(sound, f"{server.url}/nothing"),
+        "a redirect to another host": described(sound, f"{server.url}/away"),
+        "a redirect to plain HTTP": described(sound, f"{server.url}/plain"),
+        "a redirect in a circle": described(sound, f"{server.url}/circle"),
+        "a redirect to a file": described(sound, f"{server.url}/file"),
+        "text with the name of music": described(text, f"{server.url}/text.mp3"),
+        "zeros": described(bytes(50_000), f"{server.url}/zeros.wav", "audio/wav"),
+        "an Ogg that ends after its first page": described(b"OggS" + bytes(60), f"{server.url}/page.ogg", "audio/ogg"),
+        "a WAV that says it is endless": described(
+            sound[:40] + b"\xff\xff\xff\xff" + bytes(4800), f"{server.url}/liar.wav", "audio/wav"
+        ),
+    }
+    server.files["/zeros.wav"] = bytes(50_000)
+    server.files["/page.ogg"] = b"OggS" + bytes(60)
+    server.files["/liar.wav"] = sound[:40] + b"\xff\xff\xff\xff" + bytes(4800)
+    for name, body in playlists.items():
+        server.files[f"/list.{name}"] = body
+        for type_ in ("audio/mpeg", "audio/x-mpegurl"):
+            cases[f"a playlist ({name}, {type_})"] = described(body, f"{server.url}/list.{name}", type_)
+    # Some of these would be seconds of silence: what is asked is that the good items behind them are heard.
+    started = time.time()
+    sent: dict[str, Bulletin] = {
+        case: station.broadcast(station.province, [bad, station.media(tones(1200 + 40 * n, 0.2))])
+        for n, (case, bad) in enumerate(cases.items())
+    }
+    alone = station.broadcast(station.province, [cases["another file than its hash"]])
+    for n, (case, bulletin) in enumerate(sent.items()):
+        ack = bulletin.ended(90)
+        assert ack["state"] == "done", (case, ack)
+        (entry,) = bulletin.entries()
+        good = bulletin.claims["args"]["items"][1]["media"]["sha256"]
+        assert entry["content"][-1] == good, (case, entry)
+        assert pitch(station.heard_entry(entry)[-7200:]) == pytest.approx(1200 + 40 * n, abs=25), case
+    ack = alone.ended(90)
+    assert (ack["state"], ack["zones"][station.sound_zone]["reason"]) == ("failed", "content-unavailable"), ack
+    heard = station.pitches(started, time.time() - 0.2, 0.1)
+    assert not [p for p in heard if abs(p - SECRET_HZ) < 60], "what should never have been played was"
+    assert not [p for p in server.asked if p.endswith(("?away", "?plain", "/playlist"))], f"followed: {server.asked}"
+    assert station.events("alarm"), "what was wrong is said"
+
+
+def test_a_hundred_megabytes_that_are_no_sound(station: Training, server: HostileServer, tones: Any) -> None:
+    data = b"PK\x03\x04" + bytes(100 * 2**20)
+    server.files["/big.mp3"] = data
+    try:
+        sent = station.broadcast(
+            station.province, [described(data, f"{server.url}/big.mp3"), station.media(tones(1000, 0.3))]
+        )
+        alarm = station.broadcast(station.province, [station.media(tones(4000, 0.3))], class_="emergency")
+        alarm.done()
+        sent.done(60)
+        assert pitch(station.heard_entry(sent.entries()[0])[-9600:]) == pytest.approx(1000, abs=20)
+    finally:
+        del server.files["/big.mp3"]
+
+
+def test_a_redirect_to_an_allowed_host_is_followed(station: Training, server: HostileServer, tones: Any) -> None:
+    item = station.media(tones(1000, 0.31))
+    server.redirects["/moved"] = item["media"]["url"]
+    item["media"]["url"] = f"{server.url}/moved"
+    station.broadcast(station.province, [item]).done()
+
+
+# orders
+
+
+def mutated(raw: bytes, chance: random.Random) -> bytes:
+    """One to three random edits: a byte changed, some left out, some put in, a part repeated, the rest cut off."""
+    for _ in range(chance.randint(1, 3)):
+        at = chance.randrange(max(1, len(raw)))
+        before, after, few = raw[:at], raw[at:], chance.randint(1, 30)
+        raw = chance.choice(
+            [
+                before + chance.randbytes(1) + after[1:],
+                before + after[few:],
+                before + chance.randbytes(few) + after,
+                before + raw[: few * 7] + after,
+                before,
+            ]
+        )
+    return raw
+
+
+VALUES: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    2**53 - 1,
+    1.5,
+    -0.0,
+    1e15,
+    "",
+    "x",
+    "*",
+    "now",
+    "\u0000",
+    "\u202e\ufdfd",
+    "á" * 300,
+    "9999-12-31T23:59:60+23:59",
+    "0000-01-01T00:00:00Z",
+    "2090-01-01T00:00:00+07:00",
+    [],
+    {},
+    [[]],
+    [{}],
+    ["*"] * 200,
+    {"a": {"b": {"c": []}}},
+    {"count": 1e9},
+]
+
+
+def bent(value: Any, chance: random.Random) -> Any:
+    """The same JSON with one place replaced, removed or added."""
+    copy = json.loads(json.dumps(value))
+    node, above, key = copy, None, None
+    while isinstance(node, dict | list) and node and chance.random() < 0.75:
+        above, key = node, chance.choice(list(node)) if isinstance(node, dict) else chance.randrange(len(node))
+        node = above[key]
+    if above is None or key is None:
+        copy[chance.choice(["x", "zones", "until"])] = chance.choice(VALUES)
+    elif chance.random() < 0.2:
+        del above[key]
+    else:
+        above[key] = chance.choice(VALUES)
+    return copy
+
+
+def test_several_hundred_damaged_orders_leave_the_station_alive(station: Training, tones: Any) -> None:
+    chance = random.Random(20261123)
+    before = len(station.log())
+    far = "2090-01-01T05:00:00+07:00"
+    good = {
+        "id": "fuzz",
+        "title": "Không được phát",
+        "class": "priority",
+        "start": far,
+        "until": "2090-01-01T06:00:00+07:00",
+        "zones": [station.sound_zone],
+        "items": [{"relay": "dai-tinh", "duration_s": 3, "fallback": [{"chime": "gong"}]}, {"text": "x", "lang": "vi"}],
+        "resume": "drop",
+        "repeat": {"count": 2, "interval_s": 1},
+        "replaces": ["a"],
+        "volume_db": -3,
+    }
+    entry = {k: good[k] for k in ("id", "title", "class", "zones", "items", "resume")}
+    plan = {
+        "scope": station.id,
+        "version": 1,
+        "entries": [
+            entry
+            | {
+                "dtstart": far,
+                "rrule": "FREQ=WEEKLY;BYDAY=MO;COUNT=5",
+                "exdate": [far],
+                "on_late": "skip",
+                "duration_s": 5,
+            }
+        ],
+    }
+    silence = {"scope": station.id, "version": 1, "on": False, "zones": ["*"], "until": far}
+    cancel = {"iss": "commune", "id": "nothing", "occurrence": far}
+    topics = [f"{station.base}/order", "tram/1/group/all/order"]
+    topics += [f"{station.base}/desired/{op}/province" for op in ("schedule", "silence", "configure", "authorities")]
+    valid = station.province.sign(station.province.claims("broadcast", good))
+    for _ in range(250):
+        station.publish(mutated(valid, chance), chance.choice(topics))
+    for _ in range(120):
+        for op, args, state in (
+            ("broadcast", good, False),
+            ("cancel", cancel, False),
+            ("schedule", plan, True),
+            ("silence", silence, True),
+        ):
+            made = station.province.claims(op, bent(args, chance), state=state)
+            if state and isinstance(made["args"].get("version"), int):
+                made["args"]["version"] = number()
+            if chance.random() < 0.2:
+                made = bent(made, chance)
+            topic = f"{station.base}/desired/{op}/province" if state else f"{station.base}/order"
+            station.publish(station.province.sign(made), topic)
+    since = len(station.watcher.messages)
+    for op, args in (("silence", silence), ("schedule", {"entries": []})):
+        sent = station.state(station.province, op, args | {"version": number() + 1000})
+        sent.done(60)
+    taken = {m.body.get("id") for m in station.watcher.all("ack") if m.body["state"] == "accepted"}
+    ids = sorted(i for i in taken if i)
+    for at in range(0, len(ids), 64):
+        station.order(station.province, "cancel", {"ids": ids[at : at + 64]}).done()
+    station.order(station.province, "silence", {}).ended()
+    assert not [e for e in station.log()[before:] if e["started"] and e["title"] == good["title"]]
+    assert not [e for e in station.events("alarm", since) if e["what"] == "internal"]
+    until(lambda: not station.status()["silences"], "no silence left")
+    station.broadcast(station.province, [station.media(tones(4000, 0.3))], class_="emergency").done()
+    station.broadcast(station.province, [station.media(tones(900, 0.3))]).done()
+    internal = [e for e in station.events("alarm") if e["what"] == "internal"]
+    assert not internal, internal
+
+
+# the play log
+
+
+def canonical(value: Any) -> str:
+    """RFC 8785 for what a log entry holds: sorted names, ECMAScript numbers, shortest strings."""
+    if isinstance(value, dict):
+        names = sorted(value, key=lambda name: name.encode("utf-16-be"))
+        return "{" + ",".join(f"{canonical(n)}:{canonical(value[n])}" for n in names) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(canonical, value)) + "]"
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else repr(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def test_the_log_is_one_chain_that_anybody_can_verify(station: Training) -> None:
+    done = station.tram("log", "--format", "json")
+    assert done.returncode == 0
+    log = json.loads(done.stdout)
+    entries = log["entries"] if isinstance(log, dict) else log
+    assert len(entries) > 3
+    previous = "0" * 64
+    for n, entry in enumerate(entries, 1):
+        assert entry["n"] == n
+        assert entry["prev"] == previous
+        bare = {k: v for k, v in entry.items() if k != "hash"}
+        previous = hashlib.sha256(canonical(bare).encode()).hexdigest()
+        assert entry["hash"] == previous, entry
+        assert {"bulletin", "title", "class", "iss", "zone", "planned", "started", "ended"} <= set(entry)
+        assert {"start_error_ms", "result", "reason", "by", "level_dbfs", "content"} <= set(entry)
+        assert entry["result"] in {"completed", "interrupted", "skipped", "failed", "declined"}
+        if entry["started"]:
+            assert epoch(entry["started"]) <= epoch(entry["ended"])
+    by_number = {e["n"]: e for e in entries}
+    assert all(by_number[e["n"]] == e for e in station.log()), "the province has the same entries"
+    assert station.tram("log", "--verify").returncode == 0
+    head = f"{entries[-1]['n']}:{entries[-1]['hash'][:8]}"
+    assert station.tram("log", "--verify", "--head", head).returncode == 0
+    assert station.tram("log", "--verify", "--head", f"{entries[-1]['n'] + 3}:{'0' * 8}").returncode == 1
+    beats = [m.body["log"] for m in station.watcher.all("beat")]
+    assert all(n == 0 or by_number[n]["hash"][:8] == begin for n, begin in beats)
+
+
+def test_a_log_that_was_tampered_with_is_found_out(station: Training, scratch: Path) -> None:
+    import yaml
+
+    configuration = yaml.safe_load(station.config.read_text("utf-8"))
+    data = Path(configuration["data_dir"])
+    copy = scratch / "copy"
+    cases = {
+        "altered": ("UPDATE playlog SET entry = CAST(replace(CAST(entry AS TEXT), ?, 'x') AS BLOB) WHERE n = 2", 1, []),
+        "missing": ("DELETE FROM playlog WHERE n = 3", 1, []),
+        "truncated": ("DELETE FROM playlog WHERE n = (SELECT max(n) FROM playlog)", 1, ["--head"]),
+        "untouched": ("SELECT 1", 0, ["--head"]),
+    }
+    for case, (statement, code, words) in cases.items():
+        shutil.rmtree(copy, ignore_errors=True)
+        copy.mkdir()
+        source = sqlite3.connect(f"file:{data / 'tram.db'}?mode=ro", uri=True)
+        target = sqlite3.connect(copy / "tram.db")
+        source.backup(target)
+        source.close()
+        entries = [json.loads(row[0]) for row in target.execute("SELECT entry FROM playlog ORDER BY n")]
+        target.execute(statement, [entries[1]["bulletin"]] if "?" in statement else [])
+        target.commit()
+        target.close()
+        fake = scratch / "copy.yaml"
+        fake.write_text(yaml.safe_dump(configuration | {"data_dir": str(copy), "run_dir": str(copy)}), "utf-8")
+        config, station.config = station.config, fake
+        try:
+            head = f"{entries[-1]['n']}:{entries[-1]['hash']}"
+            done = station.tram("log", "--verify", *words, *([head] if words else []))
+        finally:
+            station.config = config
+        assert done.returncode == code, (case, done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr
