@@ -15,6 +15,8 @@ from agent.model.time import Instant
 
 AHEAD_S = 900.0
 """A scheduled occurrence becomes a programme this long before its start."""
+NOT_SHOWN = "not-shown"
+"""Why a part failed whose board never confirmed a frame."""
 DWELL_S = 10.0
 """How long a board shows an item without `dwell_s`."""
 
@@ -175,10 +177,11 @@ class Outcomes(Gate):
             self._touch(p)
             if leaving is not None:
                 leaving.final, leaving.reason = True, reason
+            elif self._zones[zone].kind == "screen":
+                self._urgent = True
+                self._end_part(p, zone, reason, now, logged=self._close_screen(p, zone, now, reason))
             else:
                 self._stop(p, zone, reason, final=True)
-                if self._zones[zone].kind == "screen":
-                    self._end_part(p, zone, reason, now, logged=True)
         elif part.stage is not Stage.ENDED:
             self._end_part(p, zone, reason, now)
 
@@ -208,16 +211,17 @@ class Outcomes(Gate):
         now = self._now
         self._urgent = True
         if self._zones[zone].kind == "screen":
-            self._close_screen(p, zone, now, reason)
-            if not final:
-                self._come_back(p, zone, Position(), reason, now, logged=True)
+            logged = self._close_screen(p, zone, now, reason)
+            self._come_back(p, zone, Position(), reason, now, logged=logged)
             return
         play = self._on[p.key, zone]
         self._leaving[p.key, zone] = Leaving(play, reason, final)
         self._act.append(do.ToVoice(vo.Stop(play=play, zones=[zone], reason=reason)))
 
-    def _close_screen(self, p: Programme, zone: str, now: Instant, reason: str | None) -> None:
+    def _close_screen(self, p: Programme, zone: str, now: Instant, reason: str | None) -> bool:
+        """The board is another's. False: nothing was seen, so nothing is in the log."""
         part = p.parts[zone]
+        seen = part.stretch_started is not None
         self._on.pop((p.key, zone), None)
         self._screen_until.pop((p.key, zone), None)
         if part.stretch_started is not None:
@@ -234,6 +238,7 @@ class Outcomes(Gate):
                 content=[m.sha256 for i in p.items if (m := i.media) is not None],
             )
         part.stretch_started = None
+        return seen
 
     def _overridden(self, p: Programme, zone: str, at: float) -> str | None:
         """The zone's rule that an emergency did not keep, for the log (CONTRACT section 1)."""

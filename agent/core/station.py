@@ -20,6 +20,7 @@ from agent.core.catalogue import Catalogue
 from agent.core.commands import Command
 from agent.core.intake import Intake
 from agent.core.ledger import Ledger
+from agent.core.outcomes import NOT_SHOWN
 from agent.core.plays import heard
 from agent.core.programme import By, Part, Position, Programme, Stage, State, Step, decode
 from agent.core.readiness import LATE_S, shows
@@ -387,7 +388,10 @@ class Station(Admission):
                 over = p.until is None and now.wall >= self._screen_until[p.key, zone]
             if over:
                 if part.stage is Stage.OPENED:
-                    self._on_air(p, zone, now.wall, now)
+                    # The board never said that it showed anything: a receipt would be made up.
+                    self._close_screen(p, zone, now, NOT_SHOWN)
+                    self._end_part(p, zone, NOT_SHOWN, now)
+                    return
                 failed = next((p.parts[z].reason for z in sounding if p.parts[z].reason is not None), None)
                 if failed is not None and not any(p.parts[z].completed for z in sounding):
                     self._close_screen(p, zone, now, failed)
