@@ -49,21 +49,48 @@ def described(data: bytes, url: str, type_: str = "audio/mpeg", **changes: Any) 
 
 
 def test_hostile_media_costs_its_item_only(station: Training, server: HostileServer, scratch: Path, tones: Any) -> None:
-    secret = tone(scratch / "secret.wav", SECRET_HZ, 2.0)
+    count = iter(range(1, 100))
+
+    def secret() -> bytes:
+        """What must never be heard; no two are the same file."""
+        return tone(scratch / "secret.wav", SECRET_HZ, 1.5 + next(count) / 100).read_bytes()
+
     kept = station.media_dir / "secret.wav"
-    shutil.copy(secret, kept)
-    sound = secret.read_bytes()
-    text = b"This is not music.\n" * 2000
-    server.files["/secret.wav"] = server.files["/short.wav"] = sound
-    server.files["/text.mp3"] = text
-    server.files["/wrong.wav"] = sound
-    server.files["/cut.wav"] = sound[: len(sound) // 2]
-    server.redirects["/away"] = f"https://localhost:{server.host.split(':')[1]}/secret.wav?away"
-    server.redirects["/plain"] = f"http://{server.host}/secret.wav?plain"
-    server.redirects["/circle"] = f"{server.url}/circle"
-    server.redirects["/file"] = f"file://{kept}"
-    server.endless.add("/endless")
-    playlists = {
+    kept.write_bytes(secret())
+    port = server.host.split(":")[1]
+    cases: dict[str, dict[str, Any]] = {}
+
+    def case(name: str, body: bytes, served: bytes | None, type_: str = "audio/wav", **changes: Any) -> None:
+        path = f"/{next(count)}.wav"
+        if served is not None:
+            server.files[path] = served
+        cases[name] = described(body, server.url + path, type_, **changes)
+
+    one = secret()
+    case("another file than its hash", secret(), one, size=len(one))
+    one = secret()
+    case("a file shorter than its size", one, one[: len(one) // 2])
+    case("a file longer than its size", (one := secret())[:1000], one)
+    for name, target in (
+        ("another host", f"https://localhost:{port}/secret.wav?away"),
+        ("plain HTTP", f"http://{server.host}/secret.wav?plain"),
+        ("a private address", f"https://10.255.255.1:{port}/secret.wav"),
+        ("a file", f"file://{kept}"),
+        ("itself", "/again"),
+    ):
+        case(f"a redirect to {name}", secret(), None)
+        path = cases[f"a redirect to {name}"]["media"]["url"].removeprefix(server.url)
+        server.redirects[path] = server.url + path if target == "/again" else target
+    case("endless", secret(), None)
+    server.endless.add(cases["endless"]["media"]["url"].removeprefix(server.url))
+    hollow = {
+        "text with the name of music": b"This is not music.\n" * 2000,
+        "zeros": bytes(50_000),
+        "an Ogg that ends in its first page": b"OggS" + bytes(60),
+        "a WAV header and nothing else": secret()[:44],
+        "a program": b"\x7fELF" + bytes(3000),
+        "an archive": b"PK\x03\x04" + bytes(3000),
+        "HTML": b"<html><audio src='file:///etc/passwd'></html>",
         "m3u": f"#EXTM3U\n#EXTINF:2,x\n{kept}\n{server.url}/playlist\n".encode(),
         "pls": f"[playlist]\nNumberOfEntries=1\nFile1=file://{kept}\nVersion=2\n".encode(),
         "xspf": f'<?xml version="1.0"?><playlist version="1" xmlns="http://xspf.org/ns/0/"><trackList><track>'
@@ -73,31 +100,8 @@ def test_hostile_media_costs_its_item_only(station: Training, server: HostileSer
         "sdp": b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=audio 5004 RTP/AVP 0\n",
         "hls": f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{server.url}/playlist\n#EXT-X-ENDLIST\n".encode(),
     }
-    cases: dict[str, dict[str, Any]] = {
-        "another file than its hash": described(tones(900).read_bytes(), f"{server.url}/wrong.wav", size=len(sound)),
-        "a file shorter than its size": described(sound, f"{server.url}/cut.wav"),
-        "a file longer than its size": described(sound[:1000], f"{server.url}/short.wav"),
-        "endless": described(sound, f"{server.url}/endless"),
-        "nothing there": described(sound, f"{server.url}/nothing"),
-        "a redirect to another host": described(sound, f"{server.url}/away"),
-        "a redirect to plain HTTP": described(sound, f"{server.url}/plain"),
-        "a redirect in a circle": described(sound, f"{server.url}/circle"),
-        "a redirect to a file": described(sound, f"{server.url}/file"),
-        "text with the name of music": described(text, f"{server.url}/text.mp3"),
-        "zeros": described(bytes(50_000), f"{server.url}/zeros.wav", "audio/wav"),
-        "an Ogg that ends after its first page": described(b"OggS" + bytes(60), f"{server.url}/page.ogg", "audio/ogg"),
-        "a WAV that says it is endless": described(
-            sound[:40] + b"\xff\xff\xff\xff" + bytes(4800), f"{server.url}/liar.wav", "audio/wav"
-        ),
-    }
-    server.files["/zeros.wav"] = bytes(50_000)
-    server.files["/page.ogg"] = b"OggS" + bytes(60)
-    server.files["/liar.wav"] = sound[:40] + b"\xff\xff\xff\xff" + bytes(4800)
-    for name, body in playlists.items():
-        server.files[f"/list.{name}"] = body
-        for type_ in ("audio/mpeg", "audio/x-mpegurl"):
-            cases[f"a playlist ({name}, {type_})"] = described(body, f"{server.url}/list.{name}", type_)
-    # Some of these would be seconds of silence: what is asked is that the good items behind them are heard.
+    for n, (name, body) in enumerate(hollow.items()):
+        case(name, body, body, ("audio/mpeg", "audio/x-mpegurl", "audio/ogg", "application/zip")[n % 4])
     started = time.time()
     sent: dict[str, Bulletin] = {
         case: station.broadcast(station.province, [bad, station.media(tones(1200 + 40 * n, 0.2))])
@@ -115,8 +119,35 @@ def test_hostile_media_costs_its_item_only(station: Training, server: HostileSer
     assert (ack["state"], ack["zones"][station.sound_zone]["reason"]) == ("failed", "content-unavailable"), ack
     heard = station.pitches(started, time.time() - 0.2, 0.1)
     assert not [p for p in heard if abs(p - SECRET_HZ) < 60], "what should never have been played was"
-    assert not [p for p in server.asked if p.endswith(("?away", "?plain", "/playlist"))], f"followed: {server.asked}"
+    assert not [p for p in server.asked if p.endswith(("?away", "?plain", "/playlist", "/secret.wav"))], (
+        f"followed: {server.asked}"
+    )
     assert station.events("alarm"), "what was wrong is said"
+
+
+def test_a_file_that_one_address_did_not_have_is_had_from_another(
+    station: Training, server: HostileServer, tones: Any
+) -> None:
+    item = station.media(tones(1000, 0.32))
+    wrong = {"media": item["media"] | {"url": f"{server.url}/wrong-{number()}.wav"}}
+    server.files[wrong["media"]["url"].removeprefix(server.url)] = bytes(item["media"]["size"])
+    lost = station.broadcast(station.province, [wrong]).ended()
+    assert (lost["state"], lost["zones"][station.sound_zone]["reason"]) == ("failed", "content-unavailable")
+    station.broadcast(station.province, [item]).done()
+
+
+def test_an_emergency_whose_content_cannot_be_had_does_not_keep_the_zone(
+    station: Training, server: HostileServer, tones: Any
+) -> None:
+    """The siren bridges; what is there is played; and the next emergency has its turn."""
+    nothing = described(bytes(9), f"{server.url}/nothing-at-all-{number()}", "audio/wav")
+    good = station.media(tones(4000, 0.3))
+    mixed = station.broadcast(station.province, [nothing, good], class_="emergency")
+    alone = station.broadcast(station.province, [nothing], class_="emergency")
+    mixed.done()
+    assert pitch(station.heard_entry(mixed.entries()[0])[-7200:]) == pytest.approx(4000, abs=30)
+    ack = alone.ended(60)
+    assert (ack["state"], ack["zones"][station.sound_zone]["reason"]) == ("failed", "content-unavailable")
 
 
 def test_a_hundred_megabytes_that_are_no_sound(station: Training, server: HostileServer, tones: Any) -> None:
