@@ -6,9 +6,11 @@ orders it could never have signed, and any bytes at all (`raw`).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
+import socket
 import threading
 import time
 from base64 import urlsafe_b64decode
@@ -64,6 +66,11 @@ class LinkError(ProvinceError):
     """The broker cannot be reached or does not take what is sent; the message says why."""
 
 
+def _without_delay(_client: mqtt.Client, _data: object, sock: mqtt.SocketLike) -> None:
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(sock.fileno())) as same:
+        same.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 class Connection:
     """A paho client whose callbacks only enqueue; `on_messages` is called in a thread of its own.
 
@@ -108,6 +115,8 @@ class Connection:
         self._client.on_publish = self._published
         self._client.on_subscribe = self._subscribed
         self._client.on_message = lambda _client, _data, message: self._queue.put((self._session, message))
+        # An order's small packets must not wait for the acknowledgement of the ones before.
+        self._client.on_socket_open = _without_delay
         self._client.reconnect_delay_set(1, 4)
         self._client.max_inflight_messages_set(1000)
         self._worker = threading.Thread(target=self._work, name=client_id, daemon=True)

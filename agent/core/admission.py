@@ -260,6 +260,7 @@ class Admission(Airing):
 
     def _schedule(self, order: VerifiedOrder, schedule: orders.Schedule, now: Instant, *, boot: bool) -> None:
         """A schedule replaces the issuer's former one. What it left as it was, and what is on, goes on."""
+        self._wants_old_ns = 0
         changed = self.calendar.replace(order.iss, order.authority.rank if order.authority else 0, schedule.entries)
         if not boot:
             for entry_id in sorted(changed):

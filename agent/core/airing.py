@@ -165,7 +165,8 @@ class Airing(Readiness):
                 if now.wall < self._due(p) - self._lead[zone] - PREPARE_S or not self._may_start(p, zone, now):
                     continue
                 gain = rules.gain(self._zones[zone], p.volume_db, now.wall, self.tz, overrides=False)
-                if _live(p.items) and now.wall > self._due(p) and (p.key, zone) not in winning:
+                replacing = bool(p.replaces) and not p.replaced
+                if _live(p.items) and now.wall > self._due(p) and (p.key, zone) not in winning and not replacing:
                     # Its zone is another's for who knows how long, and a stream that waits is no longer live.
                     self._unprepare((p.key, part.position, gain))
                 else:

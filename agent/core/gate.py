@@ -105,6 +105,8 @@ class Gate:
         self._after: list[Command] = []
         self._urgent = False
         self._wants: tuple[Need, ...] = ()
+        self._wants_old_ns = 0
+        """When the list of wanted media is to be made anew though nothing changed; 0: now."""
         self._tombstones: dict[str, float] = {}
         self._rejections: dict[str, int] = {}
         self._zones = {z.id: z for z in config.zones}
@@ -198,6 +200,7 @@ class Gate:
 
     def _touch(self, p: Programme) -> None:
         self._dirty.add(p.key)
+        self._wants_old_ns = 0
         if p.class_ is Class.EMERGENCY:
             self._urgent = True
 

@@ -21,6 +21,7 @@ from agent.ports import Need
 
 LATE_S = 5.0
 """A scheduled start this late is late (`on_late` decides)."""
+WANTS_KEPT_NS = 60 * 10**9
 DRILL_CHIME = "drill"
 
 
@@ -127,6 +128,12 @@ class Readiness(Outcomes):
         self._content_changed()
 
     def _want(self, now: Instant) -> None:
+        """Say what media is needed, when that may have changed: programmes, schedules, or a minute of time."""
+        if now.trusted:
+            self._act.extend(self.calendar.expansions(now.wall))
+        if now.mono_ns < self._wants_old_ns:
+            return
+        self._wants_old_ns = now.mono_ns + WANTS_KEPT_NS
         needs: dict[str, Need] = {}
         for p in self.programmes.values():
             for media in self.catalogue.media([*p.items, *p.fallback]):
@@ -136,8 +143,6 @@ class Readiness(Outcomes):
             for media in self.catalogue.media([*entry.items, *orders.as_items(entry.fallback)]):
                 if media.sha256 not in needs and allowed(media.url, self.config):
                     needs[media.sha256] = Need(media, start, entry.class_.weight, pinned=start < now.wall + 86400.0)
-        if now.trusted:
-            self._act.extend(self.calendar.expansions(now.wall))
         wanted = tuple(needs[k] for k in sorted(needs))
         if wanted != self._wants:
             self._wants = wanted

@@ -124,6 +124,7 @@ class Station(Admission):
                 self._act.append(do.PinMessage(event.message, event.sound.path))
             case ev.Expanded():
                 self.calendar.expanded(event)
+                self._wants_old_ns = 0
             case screen.Shown():
                 self._shown(event, now)
             case screen.ScreenFault():
