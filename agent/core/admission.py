@@ -214,7 +214,7 @@ class Admission(Airing):
         for media in self.catalogue.media(p.items):
             if own and media.url == f"local:{media.sha256}":
                 continue  # adopted into the library before the order was made
-            if not allowed(media.url, self.config) and self.catalogue.cue(0, Item(media=media)).pending:
+            if not allowed(media.url, self.config) and self.catalogue.cue(0, Item(media=media)).path is None:
                 return Reason.CONTENT_UNAVAILABLE, f"{media.url[:200]}: not a host that content may come from"
         for item in p.items:
             if item.stream is not None and not allowed(item.stream, self.config):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 from agent.core import commands as do
 from agent.core import rules
@@ -151,7 +151,7 @@ class Airing(Readiness):
         bounds = [i.duration_s for i in p.items if i.duration_s is not None]
         return max(1.0, self._due(p) + bounds[0] - now.wall) if bounds else None
 
-    def _prepare_ahead(self, now: Instant, winning: set[tuple[str, str]]) -> None:
+    def _prepare_ahead(self, now: Instant, winning: Set[str]) -> None:
         for p in self.programmes.values():
             if p.state not in (State.ACCEPTED, State.RUNNING) or p.overrides:
                 continue
@@ -166,8 +166,8 @@ class Airing(Readiness):
                     continue
                 gain = rules.gain(self._zones[zone], p.volume_db, now.wall, self.tz, overrides=False)
                 replacing = bool(p.replaces) and not p.replaced
-                if _live(p.items) and now.wall > self._due(p) and (p.key, zone) not in winning and not replacing:
-                    # Its zone is another's for who knows how long, and a stream that waits is no longer live.
+                if _live(p.items) and now.wall > self._due(p) and p.key not in winning and not replacing:
+                    # Its zones are others' for who knows how long, and a stream that waits is no longer live.
                     self._unprepare((p.key, part.position, gain))
                 else:
                     self._prepare(p, part.position, gain, zone, now)

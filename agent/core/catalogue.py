@@ -82,6 +82,8 @@ class Catalogue:
         self.unspeakable: dict[str, str] = {}
         self.lost: dict[str, str] = {}
         """Media that cannot be had: SHA-256 → why."""
+        self.troubled: dict[str, str] = {}
+        """Media that cannot be had for now, and is tried again: SHA-256 → why."""
 
     def unknown(self, items: Iterable[Item]) -> str | None:
         """Why an item can never sound here (an unknown chime, message or relay), or None."""

@@ -155,7 +155,7 @@ class Gate:
             return writes
         for write in writes:
             self._unwritten[_about(write)] = (self._batch + 1, write)
-        if now.mono_ns < self._retry_ns:
+        if now.mono_ns < self._retry_ns or self._writing:
             return []
         self._retry_ns = now.mono_ns + RETRY_NS
         return [write for _, write in self._unwritten.values()]

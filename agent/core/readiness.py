@@ -22,6 +22,8 @@ from agent.ports import Need
 LATE_S = 5.0
 """A scheduled start this late is late (`on_late` decides)."""
 WANTS_KEPT_NS = 60 * 10**9
+BRIDGE_S = 10.0
+"""So long the siren of an emergency bridges what cannot be had for now; then the alert goes on without it."""
 DRILL_CHIME = "drill"
 
 
@@ -79,6 +81,8 @@ class Readiness(Outcomes):
         """The programme as sound. A drill is marked before and after."""
         items = [i for i in p.items if self._sounds(i)]
         cues = [self.catalogue.cue(i, item, live_seconds) for i, item in enumerate(items)]
+        if p.overrides and self._now.wall >= self._due(p) + BRIDGE_S:
+            cues = [self._given_up(c) for c in cues]
         missing = [c for c in cues if c.pending or c.failed]
         if p.fallback and missing and len(missing) == len(cues):
             cues = [self.catalogue.cue(i, item) for i, item in enumerate(p.fallback)]
@@ -88,6 +92,11 @@ class Readiness(Outcomes):
             for index, cue in enumerate(cues):
                 cues[index] = msgspec.structs.replace(cue, item=index)
         return cues
+
+    def _given_up(self, cue: Cue) -> Cue:
+        """The cue, or its failure where its content has failed to come so far."""
+        why = self.catalogue.troubled.get(cue.content or "")
+        return cue if not cue.pending or why is None else msgspec.structs.replace(cue, pending=False, failed=why)
 
     @staticmethod
     def _sounds(item: Item) -> bool:
@@ -124,6 +133,8 @@ class Readiness(Outcomes):
     def _media_failed(self, event: ev.MediaFailed, now: Instant) -> None:
         if event.final:
             self.catalogue.lost[event.sha256] = event.detail
+        else:
+            self.catalogue.troubled[event.sha256] = event.detail
         self.ledger.alarm("content", event.detail, now.wall)
         self._content_changed()
 
@@ -134,22 +145,31 @@ class Readiness(Outcomes):
         if now.mono_ns < self._wants_old_ns:
             return
         self._wants_old_ns = now.mono_ns + WANTS_KEPT_NS
-        needs: dict[str, Need] = {}
+        needs: dict[tuple[str, str], Need] = {}
         for p in self.programmes.values():
             for media in self.catalogue.media([*p.items, *p.fallback]):
-                weight = p.class_.weight
-                needs[media.sha256] = Need(media, self._due(p), weight, pinned=True)
+                source = (media.sha256, media.url)
+                former = needs.get(source)
+                if former is None or self._due(p) < former.due:
+                    needs[source] = Need(media, self._due(p), p.class_.weight, pinned=True)
         for _, entry, start in self.calendar.coming():
             for media in self.catalogue.media([*entry.items, *orders.as_items(entry.fallback)]):
-                if media.sha256 not in needs and allowed(media.url, self.config):
-                    needs[media.sha256] = Need(media, start, entry.class_.weight, pinned=start < now.wall + 86400.0)
+                source = (media.sha256, media.url)
+                if source not in needs and allowed(media.url, self.config):
+                    needs[source] = Need(media, start, entry.class_.weight, pinned=start < now.wall + 86400.0)
         wanted = tuple(needs[k] for k in sorted(needs))
         if wanted != self._wants:
             self._wants = wanted
+            still = {need.media.sha256 for need in wanted}
+            self.catalogue.troubled = {k: why for k, why in self.catalogue.troubled.items() if k in still}
             self._act.append(do.Want(wanted))
 
     def _expect(self, p: Programme) -> None:
-        """Have the programme's texts spoken; its media is asked for by `_want`."""
+        """Have the programme's texts spoken; its media is asked for by `_want`, from a new address anew."""
+        asked = {(need.media.sha256, need.media.url) for need in self._wants}
+        for media in self.catalogue.media([*p.items, *p.fallback]):
+            if (media.sha256, media.url) not in asked:
+                self.catalogue.lost.pop(media.sha256, None)
         if any(self._zones[z].kind == "sound" for z in p.parts if z in self._zones):
             self._speak([*p.items, *p.fallback])
 

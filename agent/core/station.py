@@ -23,7 +23,7 @@ from agent.core.ledger import Ledger
 from agent.core.outcomes import NOT_SHOWN
 from agent.core.plays import heard
 from agent.core.programme import By, Part, Position, Programme, Stage, State, Step, decode
-from agent.core.readiness import LATE_S, shows
+from agent.core.readiness import BRIDGE_S, LATE_S, shows
 from agent.core.report import Reporter
 from agent.model import config as conf
 from agent.model import events as ev
@@ -115,6 +115,7 @@ class Station(Admission):
                 self._content_changed()
             case ev.MediaReady():
                 self.catalogue.lost.pop(event.sha256, None)
+                self.catalogue.troubled.pop(event.sha256, None)
                 self._content_changed()
                 self._picture_came(event.sha256)
             case ev.MediaFailed():
@@ -285,7 +286,7 @@ class Station(Admission):
         for zone_id, spec in self._zones.items():
             if spec.kind == "screen" and zone_id not in self._resting and not self._owners(zone_id):
                 self._rest(zone_id)
-        self._prepare_ahead(now, {(key, zone) for key, zones in opening.items() for zone, _ in zones})
+        self._prepare_ahead(now, opening.keys())
         self._want(now)
 
     def _clock_set(self, now: Instant) -> None:
@@ -339,6 +340,8 @@ class Station(Admission):
             self._touch(p)
         if p.replaces and not p.replaced and now.wall >= p.start and self._can_take_over(p, now):
             self._replace(p, now)
+        if p.overrides and now.wall >= self._due(p) + BRIDGE_S and self.catalogue.troubled:
+            self._content_changed()
         sounding = self._sounding(p)
         for zone, part in list(p.parts.items()):
             self._expire_part(p, zone, part, sounding, now)
