@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from agent.core.commands import Command, PublishBeat, PublishState, PublishStatus
 from agent.model import events as ev
 from agent.model import screen
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from agent.core.station import Station
 
 BEAT_S = 60.0
+BEAT_BYTES = 120
 COALESCE_S = 5.0
 STATUS_S = 3600.0
 MIN_GAP_S = 300.0
@@ -185,18 +188,22 @@ class Reporter:
         }
 
     def beat(self, station: Station, now: Instant) -> dict[str, Any]:
-        """At most 120 bytes with up to three zones."""
+        """At most 120 bytes with up to three zones: where names are long, less of the bulletins' ids is told."""
         self._beats += 1
-        owned = {zone: bulletin[:8] for zone, bulletin in station.owned().items()}
         head = station.ledger.head
-        return {
+        beat: dict[str, Any] = {
             "n": self._beats,
             "at": int(now.wall),
-            "zones": owned,
+            "zones": {},
             "faults": len(self._faults),
             "rev": self._rev,
             "log": [head.n, head.hash[:8]],
         }
+        for letters in range(8, 0, -1):
+            beat["zones"] = {zone: bulletin[:letters] for zone, bulletin in station.owned().items()}
+            if len(msgspec.json.encode(beat)) <= BEAT_BYTES:
+                break
+        return beat
 
     def status(self, station: Station, now: Instant) -> dict[str, Any]:
         """The full status, also for `tram status`."""
