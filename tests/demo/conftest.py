@@ -18,6 +18,8 @@ from tests.demo.hostile_server import HostileServer
 
 QUIET = "loa-dem"
 """A second loudspeaker zone of the acceptance station, in quiet hours all day."""
+DEAD = "dai-tat"
+"""A relay source that nobody serves."""
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +65,10 @@ def session(folder: Path, server: HostileServer) -> Iterator[Training]:
     station = Training(folder)
     configuration = yaml.safe_load(station.config.read_text("utf-8"))
     configuration["content"]["allowed_hosts"].append(server.host)
+    configuration["mqtt"]["source_silent_alarm_s"] = 5
+    if not any(source["id"] == DEAD for source in configuration["sources"]):
+        dead = {"id": DEAD, "name": "Đài đã tắt", "url": "http://127.0.0.1:9/x.mp3", "silence_s": 1}
+        configuration["sources"].append(dead | {"fallback": [{"chime": "gong"}]})
     if not any(zone["id"] == QUIET for zone in configuration["zones"]):
         first = next(zone for zone in configuration["zones"] if zone["kind"] == "sound")
         configuration["zones"].append(

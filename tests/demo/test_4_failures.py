@@ -69,12 +69,15 @@ def test_what_happens_without_a_link_arrives_once_when_it_is_back(station: Train
     until(lambda: sent.id in station.tram("log", "--format", "json").stdout, "the programme in the device's own log")
     assert not station.acks(offline.jti)
     assert not station.watcher.all("event", since), "nothing comes without a link"
+    until(lambda: any(f["what"] == "source-silent" for f in station.status()["faults"]), "an alarm on the station")
     station.control("link", up=True)
     back(station, since)
     offline.done()
     sent.done()
     (button,) = until(lambda: button_entries(station)[before:], "the button's entry")
     assert 0 <= epoch(button["started"]) - pressed < 0.5, "the button sounded at once"
+    for on in (True, False):
+        station.wait_event("alarm", lambda e, on=on: e["what"] == "source-silent" and e["on"] is on, "alarm", since)
     numbers = [e["n"] for e in station.log()[known:]]
     assert numbers == sorted(set(numbers)), f"each entry once and in order: {numbers}"
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
