@@ -77,8 +77,10 @@ def test_memory_of_a_group_counts_shared_pages_once() -> None:
 
 
 def test_processes_are_found_with_what_they_are() -> None:
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1)
+    child = subprocess.Popen([sys.executable, "-c", "input(1)"], stdin=-1, stdout=-1)
     try:
+        assert child.stdout is not None
+        assert child.stdout.read(1)  # just after exec it has no command line yet
         found = proc.tree(os.getpid())
         assert {os.getpid(), child.pid} <= set(found)
     finally:
