@@ -17,6 +17,7 @@ from agent.core.outcomes import AHEAD_S
 from agent.core.programme import By, Part, Position, Programme, Stage, State
 from agent.core.readiness import LATE_S
 from agent.core.recurrence import parse_time
+from agent.core.silences import SILENCES_KEY
 from agent.model import events as ev
 from agent.model import orders
 from agent.model import voice as vo
@@ -124,6 +125,7 @@ class Admission(Airing):
                 self._schedule(order, schedule, now, boot=boot)
             case orders.Silence() as silence:
                 self.silences.apply(order.iss, order.authority.rank if order.authority else 0, silence, self.config)
+                self.ledger.write(PutValue(key=SILENCES_KEY, value=self.silences.encode()))
                 self._urgent = not boot
                 self._silence(now)
             case orders.Cancel() as cancel:

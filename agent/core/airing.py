@@ -394,6 +394,7 @@ class Airing(Readiness):
         part = p.parts[event.zone]
         play.zones.remove(event.zone)
         self._on.pop((p.key, event.zone), None)
+        self._leaving.pop((p.key, event.zone), None)
         started = play.started[event.zone]
         completed = event.reason == "completed"
         self.ledger.log(

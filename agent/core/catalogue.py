@@ -29,6 +29,8 @@ class Cue(Struct, kw_only=True):
     silence_s: float = 10.0
     silence_dbfs: float = -60.0
     fallback: tuple[str, ...] = ()
+    fallback_pending: bool = False
+    """Something of a live item's fallback is still to come; a decoder must have it from the beginning."""
     pending: bool = False
     failed: str | None = None
 
@@ -142,9 +144,10 @@ class Catalogue:
     def _live(self, index: int, item: Item, seconds: float | None) -> Cue:
         fallback = [self.cue(index, i) for i in self._fallback(item)]
         paths = tuple(c.path for c in fallback if c.path)
+        waits = any(c.pending for c in fallback)
         if item.stream is not None:
             bound = item.lease_s if seconds is None else seconds
-            return Cue(item=index, url=item.stream, seconds=bound, fallback=paths)
+            return Cue(item=index, url=item.stream, seconds=bound, fallback=paths, fallback_pending=waits)
         source = self._sources.get(item.relay or "")
         if source is None:
             return Cue(item=index, failed=f"no relay source is called {item.relay!r}")
@@ -155,6 +158,7 @@ class Catalogue:
             silence_s=source.silence_s,
             silence_dbfs=source.silence_dbfs,
             fallback=paths,
+            fallback_pending=waits,
         )
 
     def _fallback(self, item: Item) -> list[Item]:

@@ -22,6 +22,8 @@ from agent.ports import Need
 LATE_S = 5.0
 """A scheduled start this late is late (`on_late` decides)."""
 WANTS_KEPT_NS = 60 * 10**9
+FALLBACK_S = 3.0
+"""So long a relay that is to begin at once waits for its fallback; one with a time to begin never waits beyond it."""
 BRIDGE_S = 10.0
 """So long the siren of an emergency bridges what cannot be had for now; then the alert goes on without it."""
 DRILL_CHIME = "drill"
@@ -52,6 +54,9 @@ class Readiness(Outcomes):
             return self.voice_up
         cues = self._cues(p, zone)
         if all(c.failed is not None for c in cues):
+            return False
+        opens = max(self._due(p) - self._lead[zone], p.received_at + FALLBACK_S)
+        if now.wall < opens and any(c.fallback_pending for c in cues):
             return False
         return self.voice_up and (not any(c.pending for c in cues) or self._give_up(p, now))
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import msgspec
 from msgspec import Struct
 
 from agent.core.recurrence import parse_time
 from agent.model.config import Station
 from agent.model.orders import Silence
+
+
+SILENCES_KEY = "silences"
+"""The named value that holds what is in force (`Silences.encode`)."""
 
 
 class Held(Struct, frozen=True):
@@ -23,6 +28,15 @@ class Silences:
 
     def __init__(self) -> None:
         self.held: dict[tuple[str, str], Held] = {}
+
+    def encode(self) -> bytes:
+        """As it is stored: the newest orders alone do not tell it, for one may lift a part of another."""
+        return msgspec.json.encode([(*key, held) for key, held in self.held.items()])
+
+    def restore(self, doc: bytes) -> None:
+        """From the store; `msgspec.DecodeError` or `ValidationError` when it is damaged."""
+        stored = msgspec.json.decode(doc, type=list[tuple[str, str, Held]])
+        self.held = {(iss, scope): held for iss, scope, held in stored}
 
     def apply(self, iss: str, rank: int, order: Silence, config: Station) -> None:
         """A silence order that was admitted: begin, change or lift."""

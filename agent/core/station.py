@@ -25,6 +25,7 @@ from agent.core.plays import heard
 from agent.core.programme import By, Part, Position, Programme, Stage, State, Step, decode
 from agent.core.readiness import BRIDGE_S, LATE_S, shows
 from agent.core.report import Reporter
+from agent.core.silences import SILENCES_KEY
 from agent.model import config as conf
 from agent.model import events as ev
 from agent.model import orders, screen
@@ -208,7 +209,10 @@ class Station(Admission):
                 self._tombstones[value_key.removeprefix("tombstone/")] = float(value)
             elif value_key.startswith("accepted/"):
                 self.calendar.accepted.add(value_key.removeprefix("accepted/"))
+        silences_known = self._restore_silences(snapshot.values.get(SILENCES_KEY), now)
         for state in snapshot.states:
+            if state.op == "silence" and silences_known:
+                continue
             try:
                 self._apply_state(recall(state.raw, self.intake.trusted), now, boot=True)
             except TrustRefusal as refusal:
@@ -227,6 +231,18 @@ class Station(Admission):
         rows = self.ledger.outbox.hand_over()
         if rows:
             self._act.append(do.OfferRows(tuple(rows)))
+
+    def _restore_silences(self, stored: bytes | None, now: Instant) -> bool:
+        """Whether it is known what is in force; if not, the orders themselves are the next best."""
+        if stored is None:
+            return False
+        try:
+            self.silences.restore(stored)
+        except msgspec.DecodeError as error:
+            self.ledger.alarm("store-damaged", f"silences: {error}", now.wall)
+            return False
+        self._silence(now)
+        return True
 
     def _settle_cut(self, ended: list[vo.Ended], now: Instant) -> None:
         """What was on when the agent died: as voice tells it, or else as a power cut."""
