@@ -9,7 +9,6 @@ from agent.core.recurrence import parse_time
 from agent.model.config import Station
 from agent.model.orders import Silence
 
-
 SILENCES_KEY = "silences"
 """The named value that holds what is in force (`Silences.encode`)."""
 

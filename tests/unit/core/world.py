@@ -154,6 +154,7 @@ class Stretch(Struct, kw_only=True):
     zone: str
     play: str
     programme: str
+    bulletin: str
     begin: float
     end: float | None = None
     samples: int = 0
@@ -161,7 +162,7 @@ class Stretch(Struct, kw_only=True):
     excused: bool = False
     """The power failed before its beginning was on the disk: an emergency's, for nothing else sounds before."""
     unseen: bool = False
-    """It went on while there was no agent: its end is not known to the log."""
+    """It went on, or its end was not written yet, when the agent ended: the log does not know its end."""
 
 
 class World:
@@ -216,13 +217,24 @@ class World:
         self.locked: list[str] = []
         self.watch: Callable[[], None] = lambda: None
         """Called whenever all that follows from an event has been done."""
-        self._outbox: dict[int, PutOut] = {}
+        self.forgotten: set[str] = set()
+        """Orders answered on a failing disk and forgotten with the power: answered again from the beginning."""
+        self._outbox: dict[tuple[int, int], PutOut] = {}
         self._with_link: dict[int, PutOut] = {}
+        self._gone: list[vo.Ended] = []
+        """What voice will tell the next agent: how far the plays of the last one came."""
+        self._memory = 0
+        """Counts the times it lost what it had told: then, and only then, numbers are used again."""
         self._tokens = 0
         self._presses = 0
         self._queue: deque[Struct] = deque()
         self._handling = 0
         self.boot()
+
+    @property
+    def stuck(self) -> bool:
+        """Whether an event could not be handled to its end."""
+        return self._handling > 0
 
     # the machine
 
@@ -291,9 +303,9 @@ class World:
         while True:
             wake = self.station.next_wake(self.now)
             assert 0 <= wake <= 1, f"next_wake says {wake}"
-            due = [s.begin if not s.started else self._end_of(s) for s in self.on.values()]
+            due = [self._end_of(s) if s.started or not s.sounds else s.begin for s in self.on.values()]
             at = min([self.wall + wake, *(t for t in due if t is not None), end])
-            step = max(0.0, at - self.wall)
+            step = max(1e-6 if idle > 9 else 0.0, at - self.wall)  # two clocks never agree on the last nanosecond
             idle = idle + 1 if step == 0 else 0
             assert idle < 100, "the owner wakes again and again without need"
             self.wall += step
@@ -308,7 +320,7 @@ class World:
         self.wall += seconds
         self.mono += round(seconds * 1e9)
 
-    def crash(self, off_s: float = 0.0) -> None:
+    def crash(self, off_s: float = 0.1) -> None:
         """Power off and on after `off_s`: what was not committed is gone, and so is voice."""
         self._lose_memory()
         self._silence_voice("power")
@@ -316,14 +328,20 @@ class World:
         self.leap(off_s)
         self.boot()
 
-    def restart(self) -> None:
+    def restart(self, off_s: float = 0.1) -> None:
         """The agent alone is killed and started again: voice ends its plays, and goes on with the buttons'."""
         self._lose_memory()
         self._silence_voice("disconnected", keep_local=True)
-        for stretch in self.stretches:
-            stretch.unseen = stretch.unseen or stretch.end is None
         self._excuse()
+        self.leap(off_s)
         self.boot()
+
+    def quit(self, off_s: float = 0.1) -> None:
+        """The agent is stopped in good order, and started again."""
+        self._carry_out(self.station.finish(self.now))
+        self.post()
+        assert self.station.finished
+        self.restart(off_s)
 
     def _lose_memory(self) -> None:
         self._queue.clear()
@@ -334,23 +352,40 @@ class World:
         if not keep_local:
             self.pressed.clear()
             self.locked = []
+            self._gone.clear()
         for running in [s for s in self.on.values() if not (keep_local and s.local)]:
             for zone in sorted(running.zones):
-                self._ended(running, zone, why)
+                event = self._ended(running, zone, why)
+                if isinstance(event, vo.Ended):
+                    self._gone.append(event)
 
     def _excuse(self) -> None:
-        """What sounded before its beginning was on the disk can have no entry."""
+        """What sounded before its beginning was on the disk can have no entry, and what a failing disk did not take
+        can be answered twice."""
+        for topic, body in self._sent():
+            if topic == "ack":
+                known = self.orders.get((body["iss"], body["jti"]))
+                if known is None or msgspec.json.decode(known.ack)["seq"] < body["seq"]:
+                    self.forgotten.add(body["jti"])
+        if self.disk_full or self.station.storage_bad is not None:
+            self._memory += 1
         docs = [msgspec.json.decode(doc) for doc in self.docs.values()]
-        known = {
-            (zone, round(part["stretch_started"], 3))
+        begun = {
+            (zone, doc["id"], part["stretch_started"])
             for doc in docs
             for zone, part in doc["parts"].items()
             if part.get("stretch_started") is not None
         }
-        known |= {(e["zone"], round(_epoch(e["started"]), 3)) for e in self.log if e["started"]}
+        logged = {(e["zone"], e["bulletin"], _epoch(e["started"])) for e in self.log if e["started"]}
         for stretch in self.stretches:
-            if not any(z == stretch.zone and abs(at - stretch.begin) < 0.002 for z, at in known):
-                stretch.excused = True
+            if not self._is_among(stretch, logged):
+                stretch.unseen = True
+                stretch.excused = not self._is_among(stretch, begun)
+
+    @staticmethod
+    def _is_among(stretch: Stretch, known: set[tuple[str, str, float]]) -> bool:
+        mine = (at for zone, bulletin, at in known if (zone, bulletin) == (stretch.zone, stretch.bulletin))
+        return any(abs(at - stretch.begin) < 0.002 for at in mine)
 
     # voice and link
 
@@ -365,7 +400,8 @@ class World:
         """Voice runs and is connected."""
         self.voice_up = True
         zones = [z.id for z in self.config.zones if z.kind == "sound"]
-        self.post(vo.Hello(version="0", pid=1, armed_ns=self.mono, zones=zones, pinned=[], relays={}))
+        ended, self._gone = self._gone, []
+        self.post(vo.Hello(version="0", pid=1, armed_ns=self.mono, zones=zones, pinned=[], relays={}, ended=ended))
 
     def set_link(self, up: bool) -> None:
         """The broker goes or comes back; it sends again what was not acknowledged, and all that is retained."""
@@ -378,10 +414,10 @@ class World:
             self.post(ev.LinkDown("the broker is gone"))
 
     def _connect(self) -> None:
-        self.post(ev.LinkUp(1))
         rows, self._with_link = self._with_link, {}
         for row in rows.values():
             self._publish(row)
+        self.post(ev.LinkUp(1))
         again = [*self.retained.items()]
         self.post(*(ev.OrderArrived(topic, raw, True, 0) for topic, raw in again))
         self.redeliver()
@@ -401,9 +437,9 @@ class World:
 
     def commit(self, batches: int | None = None) -> None:
         """What waits for the slow disk is written, oldest first."""
-        left = len(self.uncommitted) if batches is None else batches
-        while self.uncommitted and left:
-            left -= 1
+        done = 0
+        while self.uncommitted and done != batches:
+            done += 1
             self._commit(self.uncommitted.popleft())
             self.post()
 
@@ -437,10 +473,11 @@ class World:
             self.post(ev.OrderArrived(topic, raw.encode(), True, 0))
 
     def ask(self, what: str, **args: Any) -> dict[str, Any]:
-        """A person's command."""
-        token = len(self.replies) + 1
+        """A person's command. The answer is empty while it waits for the disk."""
+        self._tokens += 1
+        token = self._tokens
         self.post(ev.Asked(what, args, token))
-        return self.replies[token]
+        return self.replies.get(token, {})
 
     def press(self, button: str, seconds: float = 6.0) -> str:
         """An emergency button. Voice puts it on the air on its own account; returns its play's name."""
@@ -543,7 +580,8 @@ class World:
             if topic == "ack":
                 by_jti.setdefault(body["jti"], []).append(body)
         order = ["received", "offered", "accepted", "running"]
-        for jti, acks in by_jti.items():
+        for jti in by_jti.keys() - self.forgotten:
+            acks = by_jti[jti]
             told: dict[int, dict[str, Any]] = {}
             for ack in acks:
                 if told.setdefault(ack["seq"], ack) != ack:
@@ -565,14 +603,17 @@ class World:
             return
         for zone in [z.id for z in self.config.zones if z.kind == "sound"]:
             entries = [e for e in self.log if e["zone"] == zone and e["started"] is not None]
-            stretches = [s for s in self.stretches if s.zone == zone and s.end is not None]
-            entries.sort(key=lambda e: _epoch(e["started"]))
-            for stretch in stretches:
-                mine = [e for e in entries if abs(_epoch(e["started"]) - stretch.begin) < 0.002]
+            stretches = [s for s in self.stretches if s.zone == zone and (s.unseen or s.end is not None)]
+            for stretch in sorted(stretches, key=lambda s: s.excused):
+                mine = [
+                    e
+                    for e in entries
+                    if abs(_epoch(e["started"]) - stretch.begin) < 0.002 and e["bulletin"] == stretch.bulletin
+                ]
                 if stretch.excused and not mine:
                     continue
-                if len(mine) != 1:
-                    yield f"{len(mine)} entries for {stretch}"
+                if not mine:
+                    yield f"no entry for {stretch}"
                     continue
                 entries.remove(mine[0])
                 yield from self._audit_entry(mine[0], stretch)
@@ -580,15 +621,18 @@ class World:
 
     @staticmethod
     def _audit_entry(entry: dict[str, Any], stretch: Stretch) -> Iterator[str]:
-        end = stretch.end or 0.0
+        end = stretch.end or stretch.begin
         ended = _epoch(entry["ended"])
         cut = stretch.unseen or stretch.why in ("power", "disconnected")
         if ended > end + 0.002 or (not cut and ended < end - 0.002):
             yield f"{entry} ends {ended - end:+.3f} s from what was heard: {stretch}"
-        if not stretch.unseen and (entry["result"] == "completed") != (stretch.why == "completed"):
+        whole = stretch.why == "completed" and (stretch.samples > 0 or entry["result"] == "completed")
+        if not stretch.unseen and (entry["result"] == "completed") != whole:
             yield f"{entry} for {stretch}"
 
     def _audit_decoders(self) -> Iterator[str]:
+        if self.uncommitted:
+            return
         wanted = {p.id for p in [*self.station.plays.values(), *self.station._prepared.values()]}
         for play in self.decoding - wanted:
             yield f"decoders of {play} run for nothing"
@@ -648,7 +692,7 @@ class World:
 
     def _publish(self, row: PutOut) -> None:
         """The province knows a row that comes again by its `seq`."""
-        known = self._outbox.setdefault(row.seq, row)
+        known = self._outbox.setdefault((self._memory, row.seq), row)
         assert known == row, f"outbox row {row.seq} in two forms: {known} {row}"
         self._queue.append(ev.OutTaken(row.seq))
 
@@ -785,7 +829,8 @@ class World:
         play = running.open.play
         self.heard.append((self.wall, zone, play, "begin"))
         programme = play if running.local else self.station.plays[play].key
-        self.stretches.append(Stretch(zone=zone, play=play, programme=programme, begin=self.wall))
+        bulletin = play if running.local else self.station.programmes[programme].id
+        self.stretches.append(Stretch(zone=zone, play=play, programme=programme, bulletin=bulletin, begin=self.wall))
 
     def _check_alone(self) -> None:
         """One owner a zone: looked at when all that follows from an event is done."""
