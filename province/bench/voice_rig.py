@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import itertools
 import queue
 import subprocess
 import sys
@@ -41,6 +43,8 @@ class VoiceRig:
 
     ZONE = "loa-xa"
     BUTTON = "khan-cap"
+    TWINS = range(20, 26)
+    """Pins of as many buttons like it: one pressed more than 30 times a minute counts as a chattering contact."""
 
     def __init__(self, folder: Path, power_s: float = 0.2) -> None:
         self.folder = folder
@@ -56,6 +60,10 @@ class VoiceRig:
     def _write_config(self) -> None:
         example = yaml.safe_load((EXAMPLES / "commune-station.yaml").read_text("utf-8"))
         del example["mqtt"]
+        button = next(b for b in example["buttons"] if b["id"] == self.BUTTON)
+        plain = {k: v for k, v in button.items() if k not in ("lamp", "key_switch")}
+        example["buttons"] = [{**copy.deepcopy(plain), "id": f"{self.BUTTON}-{pin}", "pin": pin} for pin in self.TWINS]
+        self._twins = itertools.cycle(f"{self.BUTTON}-{pin}" for pin in self.TWINS)
         example["data_dir"] = str(self.folder / "data")
         example["run_dir"] = str(self.folder)
         example["hardware"] = {"gpio": "virtual", "control": str(self._hardware)}
@@ -135,8 +143,9 @@ class VoiceRig:
         self._client.send(command, fd)
 
     def press(self, seconds: float = 0.05) -> int:
-        """Press the emergency button: CLOCK_MONOTONIC nanoseconds at the edge."""
-        answer: dict[str, Any] = exchange(self._hardware, {"do": "press", "button": self.BUTTON, "seconds": seconds})
+        """Press an emergency button, each in turn: CLOCK_MONOTONIC nanoseconds at the edge."""
+        question = {"do": "press", "button": next(self._twins), "seconds": seconds}
+        answer: dict[str, Any] = exchange(self._hardware, question)
         return int(answer["at_ns"])
 
     def wait(self, kind: type[Kind], fits: Callable[[Kind], bool] = lambda _: True, timeout_s: float = 5.0) -> Kind:
