@@ -18,6 +18,8 @@ from tests.demo.hostile_server import HostileServer
 
 QUIET = "loa-dem"
 """A second loudspeaker zone of the acceptance station, in quiet hours all day."""
+DELAY_MS = 150
+"""How much later that zone sounds, so that it makes no echo."""
 DEAD = "dai-tat"
 """A relay source that nobody serves."""
 
@@ -79,6 +81,7 @@ def session(folder: Path, server: HostileServer) -> Iterator[Training]:
                 "output": {"driver": "wav", "path": first["output"]["path"]},
                 "rules": {"quiet_hours": ["00:00-24:00"]},
                 "tags": ["dem"],
+                "delay_ms": DELAY_MS,
             }
         )
     station.config.write_text(yaml.safe_dump(configuration, allow_unicode=True, sort_keys=False), "utf-8")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.demo.customer import Training, until
+from tests.demo.customer import Training, pitch, tone, until
 
 pytestmark = [pytest.mark.demo, pytest.mark.xdist_group("station")]
 
@@ -25,7 +25,7 @@ def test_the_provinces_own_tool_raises_an_alarm_and_follows_it(station: Training
     done = province(
         station,
         *("emergency", "--as", "province", "--to", station.id, "--title", "Diễn tập", "--text", "Thử còi."),
-        *("--chime", "none", "--drill", "--wait", "40"),
+        *("--chime", "none", "--wait", "40"),
     )
     if "replayed" in done.stdout:
         pytest.skip("this station has had orders of a greater count already")
@@ -78,6 +78,31 @@ def test_status_today_and_doctor_answer_in_both_languages(station: Training) -> 
             if words != ("doctor",):
                 assert done.returncode == 0, (words, done.stderr)
                 assert done.stdout.strip()
+
+
+def test_the_commune_silences_and_lifts_it(station: Training) -> None:
+    text = [{"text": "Thử", "lang": "vi"}]
+    assert station.tram("silence", "on").returncode == 0
+    try:
+        assert station.broadcast(station.commune, text, class_="priority").ended()["reason"] == "silenced"
+        assert "station" in station.tram("status").stdout
+    finally:
+        assert station.tram("silence", "off").returncode == 0
+    assert not station.status()["silences"]
+
+
+def test_a_file_is_played_at_once(station: Training, scratch: Path) -> None:
+    sound = tone(scratch / "play.wav", 1700, 0.4, rate=44_100, channels=2)
+    played = station.tram("play", str(sound), "--zone", station.sound_zone)
+    assert played.returncode == 0, played.stdout + played.stderr
+
+    def entries() -> list[dict[str, Any]]:
+        return [e for e in station.log() if e["bulletin"].startswith("play-") and e["zone"] == station.sound_zone]
+
+    (entry,) = until(entries, "its entry")
+    assert entry["result"] == "completed"
+    assert entry["iss"] == "station"
+    assert pitch(station.heard_entry(entry)) == pytest.approx(1700, abs=20)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.demo.conftest import DEAD, QUIET
+from tests.demo.conftest import DEAD, DELAY_MS, QUIET
 from tests.demo.customer import (
     Bulletin,
     Training,
@@ -218,12 +218,12 @@ def test_every_kind_of_item_sounds(station: Training, tones: Any) -> None:
 
 
 def test_an_unreachable_relay_is_replaced_by_its_fallback(station: Training, tones: Any) -> None:
-    own = station.broadcast(station.province, [{"relay": DEAD, "duration_s": 5}, station.media(tones(1000, 0.4))])
+    own = station.broadcast(station.province, [{"relay": DEAD, "duration_s": 4}, station.media(tones(1000, 0.4))])
     own.done()
     sound = station.heard_entry(own.entries()[0])
     assert rms_dbfs(sound[: len(sound) // 3]) > -60 or rms_dbfs(sound[len(sound) // 3 : -19_200]) > -60, "the gong"
     assert pitch(sound[-9600:]) == pytest.approx(1000, abs=20)
-    given = [{"relay": DEAD, "duration_s": 3, "fallback": station.media(tones(1500, 0.7))}]
+    given = [{"relay": DEAD, "duration_s": 2, "fallback": station.media(tones(1500, 0.7))}]
     other = station.broadcast(station.province, given)
     other.done()
     entry = other.entries()[0]
@@ -492,6 +492,17 @@ def test_classes_rank_and_a_lower_one_waits(station: Training, scale: Path, tone
         assert begun >= ended - 0.01, "one owner at any time"
 
 
+def test_an_interrupted_relay_joins_its_live_edge_and_ends_when_it_would_have(station: Training, tones: Any) -> None:
+    relay = station.broadcast(station.province, [{"relay": "dai-tinh", "duration_s": 4}], resume="continue")
+    began = relay.running()
+    until(lambda: time.time() > began + 1, "a second of it")
+    station.broadcast(station.province, [station.media(tones(4000, 0.5))], class_="emergency").done()
+    relay.done()
+    first, second = relay.entries(count=2)
+    assert abs(epoch(second["ended"]) - epoch(first["started"]) - 4) < 0.3
+    assert rms_dbfs(station.heard_entry(second)) > -50
+
+
 def test_a_collision_of_priority_programmes_follows_the_communes_order(
     station: Training, scale: Path, tones: Any
 ) -> None:
@@ -648,6 +659,31 @@ def test_a_schedule_plays_on_its_samples_every_day(station: Training, tones: Any
         station.unschedule()
 
 
+def test_occurrences_are_offered_cancelled_and_stay_accepted(station: Training, tones: Any) -> None:
+    start = round(time.time() + 3, 3)
+    stamp = number()
+    item = station.media(tones(1000, 0.3))
+    daily = {"dtstart": rfc3339(start - 86_400), "rrule": "FREQ=DAILY", "items": [item]}
+    try:
+        schedule(
+            station,
+            {"id": f"moi-{stamp}", "class": "normal", **daily},
+            {"id": f"bo-{stamp}", **daily},
+            {"id": f"con-{stamp}", **daily, "dtstart": rfc3339(start - 86_400 + 1)},
+        ).done()
+        until(lambda: f"moi-{stamp}" in station.tram("inbox").stdout, "the offer of an occurrence")
+        gone = {"iss": "province", "id": f"bo-{stamp}", "occurrence": rfc3339(start)}
+        station.order(station.province, "cancel", gone).done()
+        assert station.tram("accept", f"moi-{stamp}").returncode == 0
+        first = station.entries(f"moi-{stamp}", station.sound_zone)[0]
+        second = station.entries(f"con-{stamp}", station.sound_zone)[0]
+        assert abs(epoch(first["started"]) - start) < NEAR_S
+        assert abs(epoch(second["started"]) - start - 1) < NEAR_S
+        assert not [e for e in station.log() if e["bulletin"] == f"bo-{stamp}" and e["started"]]
+    finally:
+        station.unschedule()
+
+
 def test_what_is_late_is_skipped_joined_or_played_as_it_says(station: Training, scale: Path) -> None:
     now = time.time()
     stamp = number()
@@ -707,6 +743,19 @@ def test_an_emergency_overrides_quiet_hours_and_the_log_says_so(station: Trainin
     assert entry["result"] == "completed"
     assert pitch(station.heard_entry(entry)) == pytest.approx(4000, abs=30)
     assert "quiet-hours" in json.dumps(entry), f"the override is logged: {entry}"
+
+
+def test_a_distant_zone_sounds_later_by_its_delay(station: Training, tones: Any) -> None:
+    zones = [station.sound_zone, QUIET]
+    sent = station.broadcast(station.province, [station.media(tones(4000))], zones=zones, class_="emergency")
+    sent.done()
+    here, there = sent.entries(station.sound_zone)[0], sent.entries(QUIET)[0]
+    begin, end = epoch(here["started"]) + 0.01, epoch(there["ended"])
+    near, far = station.heard(begin, end, zones[0]), station.heard(begin, end, zones[1])
+    late = round(DELAY_MS * 48)
+    assert np.abs(near[: len(near) - late] - far[late:]).max() < 0.01, "the same sound, so much later, on the sample"
+    assert abs(epoch(there["started"]) - epoch(here["started"]) - DELAY_MS / 1000) < 0.003
+    assert abs(there["start_error_ms"] - here["start_error_ms"]) < 3, "planned plus the zone's delay"
 
 
 # silence
