@@ -12,7 +12,7 @@ import pytest
 
 from tests.demo.customer import Authority, Bulletin, Key, Training, b64, compact, general, number, rfc3339
 
-pytestmark = [pytest.mark.demo, pytest.mark.xdist_group("station")]
+pytestmark = [pytest.mark.demo, pytest.mark.xdist_group("station-programmes")]
 
 CHIME = [{"chime": "gong"}]
 COMMAND_LIMIT = 16 * 1024

@@ -6,6 +6,7 @@ import itertools
 import json
 import subprocess
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from tests.demo.customer import (
     write_wav,
 )
 
-pytestmark = [pytest.mark.demo, pytest.mark.xdist_group("station")]
+pytestmark = [pytest.mark.demo, pytest.mark.xdist_group("station-programmes")]
 
 TEXT = [{"text": "Thông báo nghiệm thu.", "lang": "vi"}]
 NEAR_S = 0.05
@@ -166,14 +167,14 @@ def test_the_log_tells_the_level_that_was_sent_out(station: Training, tones: Any
 
 def test_all_formats_rates_and_channels_follow_each_other_without_a_gap(station: Training, tones: Any) -> None:
     parts = [
-        (tones(600, rate=8_000), 0.6),
-        (tones(800, rate=44_100, channels=2), 0.6),
-        (encoded(tones(1000, rate=22_050), ".flac"), 0.6),
-        (tones(1200, rate=96_000, channels=2), 0.6),
-        (encoded(tones(1400, rate=48_000), ".mp3"), 0.6),
-        (encoded(tones(1600, rate=32_000), ".opus", "-c:a", "libopus"), 0.6),
-        (encoded(tones(1800, rate=44_100, channels=2), ".m4a", "-c:a", "aac"), 0.6),
-        (tones(2000, rate=11_025), 0.6),
+        (tones(600, 0.4, rate=8_000), 0.4),
+        (tones(800, 0.4, rate=44_100, channels=2), 0.4),
+        (encoded(tones(1000, 0.4, rate=22_050), ".flac"), 0.4),
+        (tones(1200, 0.4, rate=96_000, channels=2), 0.4),
+        (encoded(tones(1400, 0.4, rate=48_000), ".mp3"), 0.4),
+        (encoded(tones(1600, 0.4, rate=32_000), ".opus", "-c:a", "libopus"), 0.4),
+        (encoded(tones(1800, 0.4, rate=44_100, channels=2), ".m4a", "-c:a", "aac"), 0.4),
+        (tones(2000, 0.4, rate=11_025), 0.4),
     ]
     sent = station.broadcast(station.province, [station.media(path) for path, _ in parts])
     sent.done()
@@ -181,12 +182,12 @@ def test_all_formats_rates_and_channels_follow_each_other_without_a_gap(station:
     assert len(entry["content"]) == len(parts)
     begin = epoch(entry["started"])
     total = epoch(entry["ended"]) - begin
-    assert abs(total - 0.6 * len(parts)) < 0.35, "codecs add padding, nothing more"
+    assert abs(total - 0.4 * len(parts)) < 0.35, "codecs add padding, nothing more"
     heard = [round(p, -2) for p in station.pitches(begin, begin + total, 0.1)]
     order = [p for p, _ in itertools.groupby(heard) if p]
     wanted = [600 + 200 * n for n in range(len(parts))]
     assert [p for p in order if p in wanted] == wanted, heard
-    sound = np.abs(station.heard(begin, begin + 4 * 0.6))
+    sound = np.abs(station.heard(begin, begin + 4 * 0.4))
     loud = np.maximum.reduceat(sound, np.arange(0, len(sound), 240))
     late = [e for e in station.events("alarm") if e["what"] == "voice-xrun" and e["on"]]
     gaps = np.flatnonzero(loud <= 0.05) * 5
@@ -200,8 +201,7 @@ def test_every_kind_of_item_sounds(station: Training, tones: Any) -> None:
         station.province,
         [
             {"chime": "gong"},
-            {"text": "Xin chào bà con.", "lang": "vi"},
-            {"local": "moi-hop"},
+            {"text": "Xin chào.", "lang": "vi"},
             {"relay": "dai-tinh", "duration_s": 1.5},
             {"stream": live, "lease_s": 1.0},
             station.media(tones(1000)),
@@ -209,7 +209,7 @@ def test_every_kind_of_item_sounds(station: Training, tones: Any) -> None:
     )
     sent.done(60)
     (entry,) = sent.entries()
-    assert len(entry["content"]) == 4, "hashes of chime, speech, stored message and file; live sound has none"
+    assert len(entry["content"]) == 3, "hashes of chime, speech and file; live sound has none"
     sound = station.heard_entry(entry)
     assert pitch(sound[-24_000:]) == pytest.approx(1000, abs=20)
     thirds = np.array_split(sound, 12)
@@ -218,12 +218,12 @@ def test_every_kind_of_item_sounds(station: Training, tones: Any) -> None:
 
 
 def test_an_unreachable_relay_is_replaced_by_its_fallback(station: Training, tones: Any) -> None:
-    own = station.broadcast(station.province, [{"relay": DEAD, "duration_s": 4}, station.media(tones(1000, 0.4))])
+    own = station.broadcast(station.province, [{"relay": DEAD, "duration_s": 2.5}, station.media(tones(1000, 0.4))])
     own.done()
     sound = station.heard_entry(own.entries()[0])
     assert rms_dbfs(sound[: len(sound) // 3]) > -60 or rms_dbfs(sound[len(sound) // 3 : -19_200]) > -60, "the gong"
     assert pitch(sound[-9600:]) == pytest.approx(1000, abs=20)
-    given = [{"relay": DEAD, "duration_s": 2, "fallback": station.media(tones(1500, 0.7))}]
+    given = [{"relay": DEAD, "duration_s": 1.5, "fallback": station.media(tones(1500, 0.7))}]
     other = station.broadcast(station.province, given)
     other.done()
     entry = other.entries()[0]
@@ -250,7 +250,7 @@ def test_the_board_carries_an_emergency_while_it_sounds_and_rests_after_it(stati
     until(at_rest, "the resting picture after it")
     for earlier, later in itertools.pairwise(station.board()):
         assert earlier["to"] is not None
-        assert abs(epoch(earlier["to"]) - epoch(later["from"])) < 1.0
+        assert epoch(earlier["to"]) <= epoch(later["from"])
 
 
 def test_screens_show_text_and_pictures(station: Training, scratch: Path) -> None:
@@ -460,9 +460,9 @@ def test_an_interrupted_programme_never_resumes_past_until(station: Training, sc
 
 def test_classes_rank_and_a_lower_one_waits(station: Training, scale: Path, tones: Any) -> None:
     """normal < priority < emergency of the district < emergency of the province."""
-    normal = station.broadcast(station.commune, [station.media(scale)], class_="normal", resume="continue")
+    normal = station.broadcast(station.commune, [station.media(tones(900, 1.2))], class_="normal", resume="continue")
     normal.running()
-    priority = station.broadcast(station.commune, [station.media(scale)], resume="continue")
+    priority = station.broadcast(station.commune, [station.media(tones(900, 1.2))], resume="continue")
     priority.running()
     district = station.broadcast(station.emergency, [station.media(scale)], class_="emergency", resume="continue")
     district.running()
@@ -684,37 +684,26 @@ def test_occurrences_are_offered_cancelled_and_stay_accepted(station: Training, 
         station.unschedule()
 
 
-def test_what_is_late_is_skipped_joined_or_played_as_it_says(station: Training, scale: Path) -> None:
-    now = time.time()
-    stamp = number()
-    item = station.media(scale)
-    # The content must be there before an occurrence can be joined.
-    station.broadcast(station.commune, [item]).done()
-    now = time.time() - 20
-    long = station.media(scale)
+def test_what_is_late_is_skipped_joined_or_played_as_it_says(station: Training, scratch: Path, tones: Any) -> None:
+    """Twelve seconds that began nine and a half ago: joined where they are by now, played whole, or not at all."""
+    t = np.arange(48_000) / 48_000
+    whole = np.concatenate([np.cos(2 * np.pi * (1200 + 200 * n) * t) * 0.25 for n in range(12)])
+    long, short = station.media(write_wav(scratch / "long-scale.wav", whole)), station.media(tones(900, 0.4))
+    began, stamp = time.time() - 9.5, number()
+    late = {"dtstart": rfc3339(began), "duration_s": 60}
     try:
         schedule(
             station,
-            {"id": f"skip-{stamp}", "items": [long], "dtstart": rfc3339(now), "duration_s": 60, "on_late": "skip"},
-            {"id": f"play-{stamp}", "items": [long], "dtstart": rfc3339(now), "duration_s": 60, "on_late": "play"},
+            {"id": f"skip-{stamp}", "items": [short], "on_late": "skip", **late},
+            {"id": f"join-{stamp}", "items": [long], "on_late": "join", **late},
+            {"id": f"play-{stamp}", "items": [short], "on_late": "play", **late},
         ).done()
+        joined = station.entries(f"join-{stamp}", station.sound_zone)[0]
         played = station.entries(f"play-{stamp}", station.sound_zone)[0]
-        assert steps(station, played) == list(range(12))
+        assert set(steps(station, joined)) <= {9, 10, 11}
+        assert steps(station, joined)[-1] == 11
+        assert epoch(played["ended"]) - epoch(played["started"]) == pytest.approx(0.4, abs=0.05)
         assert not [e for e in station.log() if e["bulletin"] == f"skip-{stamp}" and e["started"]]
-    finally:
-        station.unschedule()
-    began = time.time() - 1.5
-    try:
-        schedule(
-            station,
-            {
-                "id": f"join-{stamp}",
-                "items": [item],
-                "dtstart": rfc3339(began - 5),
-                "duration_s": 30,
-                "on_late": "join",
-            },
-        ).done()
     finally:
         station.unschedule()
 
@@ -868,3 +857,20 @@ def test_stop_ends_a_remote_emergency_only_when_held(station: Training, scratch:
     assert entry["result"] == "interrupted"
     assert epoch(entry["ended"]) > held + 4.5, "a tap does not end it"
     assert entry["reason"]
+
+
+# last, because its minute is over then
+
+
+def test_every_refusal_is_counted(station: Training, refusals: Counter[str]) -> None:
+    """At most one event a minute and reason, and none is lost: the counts add up to what was sent before."""
+    wanted = Counter(refusals)
+
+    def told() -> Counter[str]:
+        counts: Counter[str] = Counter()
+        for event in station.events("refused"):
+            counts[event["reason"]] += event["count"]
+        return counts
+
+    station.watcher.wait(lambda _: told() == wanted, f"events for {wanted}", timeout_s=75)
+    assert all(set(e) >= {"kind", "reason", "sha256", "topic", "count"} for e in station.events("refused"))

@@ -28,7 +28,7 @@ from tests.demo.test_2_programmes import button_entries, scale, silence, siren, 
 
 __all__ = ["scale", "tones"]
 
-pytestmark = [pytest.mark.demo, pytest.mark.xdist_group("station")]
+pytestmark = [pytest.mark.demo, pytest.mark.xdist_group("station-failures")]
 
 TEXT = [{"text": "Thử", "lang": "vi"}]
 YEAR_S = 365 * 86_400
