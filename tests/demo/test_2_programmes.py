@@ -533,7 +533,7 @@ def test_a_repeated_alert_frees_its_zone_between_repeats(station: Training, tone
     gaps = [epoch(b["started"]) - epoch(a["ended"]) for a, b in itertools.pairwise(entries)]
     assert all(1.1 < gap < 1.6 for gap in gaps), gaps
     assert epoch(alert.entries()[0]["ended"]) < epoch(between.entries()[0]["started"]) < epoch(entries[-1]["started"])
-    assert [round(pitch(station.heard_entry(e)), -2) for e in entries] == [4000] * 3
+    assert [round(pitch(station.heard_entry(e)[-9600:]), -2) for e in entries] == [4000] * 3
 
 
 def test_a_replacing_bulletin_supersedes(station: Training, scale: Path, tones: Any) -> None:
