@@ -42,11 +42,22 @@ class Ledger:
         """Queue an event for the province."""
         self.write(*self.outbox.append("event", weight, {"kind": kind, "at": self.time(at), **body}))
 
-    def alarm(self, what: str, detail: str, at: float, zone: str | None = None, *, on: bool = True) -> None:
+    def alarm(
+        self,
+        what: str,
+        detail: str,
+        at: float,
+        zone: str | None = None,
+        *,
+        on: bool = True,
+        cluster: str | None = None,
+    ) -> None:
         """Queue an alarm, or its end."""
         body: dict[str, Any] = {"what": what, "detail": detail, "on": on}
         if zone is not None:
             body["zone"] = zone
+        if cluster is not None:
+            body["cluster"] = cluster
         self.event("alarm", at, 2, body)
 
     def ack(self, body: dict[str, Any], weight: int) -> bytes:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from agent.core import health
 from agent.core.commands import Command, PublishBeat, PublishState, PublishStatus
 from agent.model import events as ev
 from agent.model import screen
@@ -64,6 +65,8 @@ class Reporter:
         self._frames: dict[str, str] = {}
         self._faults: dict[str, str] = {}
         self._voice: dict[str, Any] = {}
+        self.health = health.HealthBook(config.zones, config.clusters)
+        """Of lines and clusters."""
 
     # facts
 
@@ -106,7 +109,8 @@ class Reporter:
 
     def alarm(self, alarm: ev.Alarm) -> None:
         """An alarm began or ended."""
-        key = alarm.what if alarm.zone is None else f"{alarm.what}@{alarm.zone}"
+        where = alarm.zone or alarm.cluster
+        key = alarm.what if where is None else f"{alarm.what}@{where}"
         if alarm.on:
             self._faults[key] = alarm.detail
         else:
@@ -211,6 +215,8 @@ class Reporter:
         zones: dict[str, Any] = {}
         for z in self._config.zones:
             zone: dict[str, Any] = {"kind": z.kind, "name": z.name, "tags": z.tags}
+            if z.id in self.health.zones:
+                zone |= health.health_row(self.health.zones[z.id], time)
             if z.id in self._power:
                 zone["power"] = self._power[z.id]
             if self._levels.get(z.id) is not None:
@@ -241,6 +247,7 @@ class Reporter:
             "since": time(self._since.wall),
             "online": self._link_up,
             "zones": zones,
+            "clusters": self.health.cluster_rows(time),
             "faults": [{"what": k, "detail": v} for k, v in sorted(self._faults.items())],
             "clock": {"trusted": now.trusted},
             "outbox": {"rows": len(outbox), "dropped": sum(outbox.dropped.values())},

@@ -30,6 +30,7 @@ from agent.model import config as conf
 from agent.model import events as ev
 from agent.model import orders, screen
 from agent.model import voice as vo
+from agent.model.health import ClusterSeen, Sensed
 from agent.model.orders import Class, OnLate, Reason, Resume
 from agent.model.records import DropProgramme, DropValue, Snapshot
 from agent.model.time import Instant
@@ -142,8 +143,10 @@ class Station(Admission):
                 if rows:
                     return [do.OfferRows(tuple(rows))]
             case ev.Alarm():
-                self.ledger.alarm(event.what, event.detail, now.wall, event.zone, on=event.on)
-                self.reporter.alarm(event)
+                self._alarm(event, now)
+            case Sensed() | ClusterSeen():
+                for alarm in self.reporter.health.take(event):
+                    self._alarm(alarm, now)
             case ev.ChildDied():
                 self.ledger.alarm("child-died", f"{event.name}: {event.detail}", now.wall)
                 self.reporter.fault("child-died", f"{event.name}: {event.detail}", None)
@@ -152,6 +155,10 @@ class Station(Admission):
             case _:
                 raise LookupError(f"nothing handles {type(event).__name__}")
         return []
+
+    def _alarm(self, alarm: ev.Alarm, now: Instant) -> None:
+        self.ledger.alarm(alarm.what, alarm.detail, now.wall, alarm.zone, on=alarm.on, cluster=alarm.cluster)
+        self.reporter.alarm(alarm)
 
     def _button(self, event: vo.ButtonEvent, now: Instant) -> None:
         button = next((b for b in self.config.buttons if b.id == event.button), None)

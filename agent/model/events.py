@@ -132,6 +132,7 @@ class Alarm(Struct, frozen=True):
     detail: str
     zone: str | None = None
     on: bool = True
+    cluster: str | None = None
 
 
 class Tick(Struct, frozen=True):
