@@ -52,6 +52,8 @@ class Airing(Readiness):
         for key in self._owners(zone):
             if key not in keep and (key, zone) not in self._leaving:
                 winner = self.programmes[ruling.owner.key] if ruling.owner else None
+                if winner is not None and self._ducks(self.programmes[key], zone, winner):
+                    continue
                 local = winner is not None and winner.by is By.BUTTON
                 self._stop(self.programmes[key], zone, "local" if local else Reason.OUTRANKED.value, final=False)
         if now.mono_ns < self._taken.get(zone, 0):
@@ -60,13 +62,23 @@ class Airing(Readiness):
             if claim is not None and self.programmes[claim.key].parts[zone].stage is Stage.WAITING:
                 opening.setdefault(claim.key, []).append((zone, claim.due))
 
+    def _ducks(self, p: Programme, zone: str, winner: Programme) -> bool:
+        """Whether what is heard goes on under an alert, quieter, as the zone says. Voice lowers it."""
+        part = p.parts[zone]
+        if self._zones[zone].duck_db is None or p.overrides or not winner.overrides or part.stage is not Stage.PLAYING:
+            return False
+        if not part.ducked:
+            part.ducked = True
+            self._touch(p)
+        return True
+
     def _owners(self, zone: str) -> list[str]:
         return [key for key, z in self._on if z == zone]
 
     def owner(self, zone: str) -> Programme | None:
-        """The programme that is on in a zone."""
+        """The programme that is on in a zone; one that goes on under an alert does not own it."""
         on = [self.programmes[key] for key in self._owners(zone) if key in self.programmes]
-        return max(on, key=lambda p: p.parts[zone].stage is Stage.PLAYING, default=None)
+        return max(on, key=lambda p: (p.parts[zone].stage is Stage.PLAYING, p.overrides), default=None)
 
     def owned(self) -> dict[str, str]:
         """Zones that somebody owns, with the bulletin's id."""
@@ -95,7 +107,8 @@ class Airing(Readiness):
                 play.due = max(play.due, now.wall)  # opened ahead and put off, it still does not begin before its time
             at_ns = None if due else now.mono_of(play.due)
             self._urgent = self._urgent or p.overrides
-            play.open(names, at_ns, self._act.append, f"chime:{BRIDGE}" if p.overrides else None)
+            bridge = f"chime:{BRIDGE}" if p.overrides else None
+            play.open(names, at_ns, self._act.append, bridge, alert=p.overrides)
             for zone in names:
                 part = p.parts[zone]
                 part.take(Step.OPEN)
@@ -103,6 +116,16 @@ class Airing(Readiness):
                 part.play = play.id
                 self._on[p.key, zone] = play.id
             self._touch(p)
+
+    def _keep_caps(self, now: Instant) -> None:
+        """A volume cap that begins or ends while a programme is on takes effect at once."""
+        for play in self.plays.values():
+            p = self.programmes[play.key]
+            for zone in play.zones if not p.overrides else ():
+                gain = rules.gain(self._zones[zone], p.volume_db, now.wall, self.tz, overrides=False)
+                if gain != play.gains.get(zone, play.gain_db):
+                    play.gains[zone] = gain
+                    self._act.append(do.ToVoice(vo.Gain(play=play.id, gain_db=gain, zones=[zone])))
 
     def _can_take_over(self, p: Programme, now: Instant) -> bool:
         """Whether a replacing programme would sound at once, so that its predecessor leaves no gap."""
@@ -270,7 +293,7 @@ class Airing(Readiness):
                 started=started,
                 ended=now.wall_of(event.at_ns),
                 result="failed" if nothing else "completed" if completed else "interrupted",
-                reason=reason or self._overridden(p, event.zone, started),
+                reason=reason or self._overridden(p, event.zone, started) or ("ducked" if part.ducked else None),
                 start_error_ms=error,
                 level_dbfs=event.level_dbfs,
                 content=play.content(sent),
@@ -366,7 +389,7 @@ class Airing(Readiness):
         for zone in event.zones:
             self._taken.pop(zone, None)
             for key in self._owners(zone):
-                if (key, zone) not in self._leaving:
+                if (key, zone) not in self._leaving and not self._ducks(self.programmes[key], zone, p):
                     self._leaving[key, zone] = Leaving(self._on[key, zone], "local", False)
             part = p.parts[zone]
             part.take(Step.OPEN)

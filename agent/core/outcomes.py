@@ -53,6 +53,7 @@ class Outcomes(Gate):
         part = p.parts[zone]
         part.take(Step.START)
         part.stretch_started = at
+        part.ducked = False
         first = part.first_sample_at is None
         if first:
             part.first_sample_at = at

@@ -40,6 +40,8 @@ class Play(Struct, kw_only=True):
     cues: list[Cue]
     due: float
     gain_db: float = 0.0
+    gains: dict[str, float] = field(default_factory=dict)
+    """Zones in which the gain has changed since."""
     urgent: bool = False
     zones: list[str] = []
     segments: list[Segment] = []
@@ -62,7 +64,15 @@ class Play(Struct, kw_only=True):
                 self.ready = True
         self.grow(out, wall)
 
-    def open(self, zones: Sequence[str], at_ns: int | None, out: Callable[[Command], None], bridge: str | None) -> None:
+    def open(
+        self,
+        zones: Sequence[str],
+        at_ns: int | None,
+        out: Callable[[Command], None],
+        bridge: str | None,
+        *,
+        alert: bool = False,
+    ) -> None:
         """Hand the play to voice: it sounds from `at_ns`, or at once."""
         self.zones = list(zones)
         self.opened = True
@@ -71,7 +81,15 @@ class Play(Struct, kw_only=True):
             pinned = [name for i in self.segments[0].cues if (name := self.cues[i].pinned)]
         out(
             ToVoice(
-                Open(play=self.id, zones=self.zones, at_ns=at_ns, gain_db=self.gain_db, pinned=pinned, bridge=bridge)
+                Open(
+                    play=self.id,
+                    zones=self.zones,
+                    at_ns=at_ns,
+                    gain_db=self.gain_db,
+                    pinned=pinned,
+                    bridge=bridge,
+                    alert=alert,
+                )
             )
         )
         self._hand(out)

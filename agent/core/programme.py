@@ -105,6 +105,8 @@ class Part(Struct, kw_only=True):
     """Why it is being stopped for good; persisted, so that a power cut before its end does not bring it back."""
     stretch_planned: float | None = None
     """When this stretch was to begin: the programme's start, or the moment its zone came free again."""
+    ducked: bool = False
+    """This stretch has gone on under an alert, quieter."""
 
     def take(self, step: Step) -> None:
         """Move on; LookupError when the table has no such transition."""

@@ -306,6 +306,7 @@ class Station(Admission):
             self._zone(zone, now, opening)
         for key, zones in opening.items():
             self._open(self.programmes[key], zones, now)
+        self._keep_caps(now)
         for zone_id, spec in self._zones.items():
             if spec.kind == "screen" and zone_id not in self._resting and not self._owners(zone_id):
                 self._rest(zone_id)

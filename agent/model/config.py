@@ -166,6 +166,9 @@ class Zone(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     tags: list[Slug] = []
     gain_db: Decibel = 0.0
     delay_ms: Annotated[float, Meta(ge=0, le=2000)] = 0.0
+    duck_db: Annotated[float, Meta(ge=-60, lt=0)] | None = None
+    """Of a sound zone, while an emergency is on: None stops the programme, which resumes as it says itself; a number
+    lets it go on, quieter by so many dB."""
 
 
 class Action(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -34,7 +34,8 @@ class Open(Command, frozen=True):
     `at_ns` None: as soon as possible: at once where the chain is on, else when it is warm (`bridge` sounds meanwhile).
     `pinned` together are segment 0, if there are any. `bridge` names a pinned chime to loop while the chain warms up or
     while the next segment is not there yet and the play is not closed; None: silence. `gain_db` comes on top of the
-    zone's own gain.
+    zone's own gain. `alert`: in a zone with `duck_db` what is no alert goes on under it, quieter, a button's message
+    included; in other zones the difference is the agent's, who stops what an alert takes over.
     """
 
     play: str
@@ -43,6 +44,15 @@ class Open(Command, frozen=True):
     gain_db: float = 0.0
     pinned: list[str] = []
     bridge: str | None = None
+    alert: bool = False
+
+
+class Gain(Command, frozen=True):
+    """Change the gain of a play in these zones (None: all of its zones), within some periods and without a click."""
+
+    play: str
+    gain_db: float
+    zones: list[str] | None = None
 
 
 class Feed(Command, frozen=True):
@@ -240,7 +250,7 @@ class Fault(Event, frozen=True):
     zone: str | None = None
 
 
-VoiceCommand = Open | Feed | Pin | Close | Stop | Load | Lock | EndLocal | Levels
+VoiceCommand = Open | Gain | Feed | Pin | Close | Stop | Load | Lock | EndLocal | Levels
 VoiceEvent = (
     Hello
     | Started

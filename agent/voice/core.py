@@ -3,7 +3,8 @@
 Rules, beside those of the mixer:
 
 - A pressed emergency button takes its zones at once. Plays of the agent in them, scheduled ones included, end with
-  reason "local"; those opened while a local play owns the zone end so at once, with 0 samples.
+  reason "local"; those opened while a local play owns the zone end so at once, with 0 samples. In a zone with `duck_db`
+  what is heard already and is no alert goes on, quieter.
 - The same button pressed again while its message plays or waits is ignored: the message goes on.
 - Another button: its message begins at once in zones without a local play, and follows in the others.
 - A microphone button (emergency) puts the officer on the air: relays, chime, then live, in all its zones together.
@@ -239,6 +240,9 @@ class Voice:
                 self._open(command, now)
             elif isinstance(command, v.Stop):
                 self._stop(self._play(command.play), command.zones, command.reason, now)
+            elif isinstance(command, v.Gain):
+                if (play := self._play(command.play)) is not None:
+                    self.mixer.set_gain(play, command.zones, command.gain_db)
             elif isinstance(command, v.Close):
                 if (play := self._play(command.play)) is not None:
                     play.stream.closed = True
@@ -282,7 +286,14 @@ class Voice:
         if not mine:
             return
         bridge = self._bridge(command.bridge)
-        play = Play(command.play, arrived_ns=now, at_ns=command.at_ns, gain_db=command.gain_db, stream=Stream(bridge))
+        play = Play(
+            command.play,
+            arrived_ns=now,
+            at_ns=command.at_ns,
+            gain_db=command.gain_db,
+            stream=Stream(bridge),
+            alert=command.alert,
+        )
         self.mixer.open(play, mine)
         self._pin(play, 0, command.pinned)
 
@@ -419,7 +430,8 @@ class Voice:
     def _begin_local(self, waiting: _Waiting, zones: list[str], now: int) -> None:
         for zone in zones:
             for play in list(self.mixer.in_zone(zone)):
-                self._stop(play, [zone], "local", now)
+                if not self.mixer.ducks(zone, play):
+                    self._stop(play, [zone], "local", now)
         self._presses += 1
         button = waiting.button
         live = self._listen() if button.action.microphone else None

@@ -38,6 +38,8 @@ MARGIN_NS = 100_000_000
 LIMIT = 32766.0
 RECOVERY = 1.0035
 """The limiter lets go by this factor a period: 6 dB a second."""
+LOWER, RAISE = 0.5, 1.06
+"""Most that a play's own gain changes by in a period: 6 dB down, half a dB up: an alert is clear at once."""
 ATTACK = 48 * BYTES_PER_SAMPLE
 """Bytes over which the limiter takes hold: 1 ms, which may clip, rather than a step, which clicks."""
 PERIODS_AT_ONCE = 64
@@ -101,6 +103,7 @@ class Play:
         gain_db: float,
         stream: Stream,
         local: Local | None = None,
+        alert: bool = False,
     ) -> None:
         self.name = name
         self.arrived_ns = arrived_ns
@@ -108,6 +111,8 @@ class Play:
         self.gain_db = gain_db
         self.stream = stream
         self.local = local
+        self.alert = alert or local is not None
+        """What is no alert is ducked by it, in a zone that does so."""
         self.start_ns: int | None = None
         """The moment of its first own sample, in all zones, before their delays. None: not decided yet."""
         self.reason = "completed"
@@ -126,7 +131,9 @@ class Branch:
     def __init__(self, play: Play, channel: Channel) -> None:
         self.play = play
         self.channel = channel
-        self.gain = pcm.factor(channel.zone.gain_db + play.gain_db)
+        self.gain = 0.0
+        """Of the last period."""
+        self.set_gain(play.gain_db)
         self.at: int | None = None
         """Position in the stream; None before the start."""
         self.bridge_at = 0
@@ -139,6 +146,17 @@ class Branch:
         self.underrun = 0
         self.meter = pcm.Meter()
         self.last_ns = 0
+
+    def set_gain(self, gain_db: float) -> None:
+        """Its gain from the next period on, beside that of the zone."""
+        self._aim = pcm.factor(self.channel.zone.gain_db + gain_db)
+
+    def step_gain(self, ducked: float) -> tuple[float, float]:
+        """The gain at the beginning and at the end of this period."""
+        goal = self._aim if self.play.alert else self._aim * ducked
+        before = self.gain or goal
+        self.gain = min(max(goal, before * LOWER), before * RAISE)
+        return before, self.gain
 
     @property
     def audible(self) -> bool:
@@ -290,6 +308,7 @@ class Channel:
         self.delay_ns = pcm.ns_of(len(self._delay) // BYTES_PER_SAMPLE)
         self._line = self._delay
         self._scale = 1.0
+        self._duck = pcm.factor(zone.duck_db or 0.0)
         self.busy_until = 0
         """When the last sample that sounds will have left the converter."""
         self.last = b""
@@ -306,13 +325,18 @@ class Channel:
         out = b""
         if sounding:
             self.busy_until = begin_ns + pcm.ns_of(PERIOD) + self.delay_ns
+            alert = any(b.play.alert and b.audible and b.stop_reason is None for b in self.branches)
+            gains = {b: b.step_gain(self._duck if alert else 1.0) for b, _ in sounding}
             before = self._scale
-            self._limit([(r[0], b.gain) for b, r in sounding if b.stop_reason is None])
+            self._limit([(r[0], max(gains[b])) for b, r in sounding if b.stop_reason is None])
             for branch, (sound, spans) in sounding:
-                gain = branch.gain * self._scale
-                sent = sound if gain == 1.0 else audioop.mul(sound, BYTES_PER_SAMPLE, gain)
+                first, gain = gains[branch][0] * self._scale, gains[branch][1] * self._scale
+                if first != gain:
+                    sent = pcm.ramp(sound, first, gain)
+                else:
+                    sent = sound if gain == 1.0 else audioop.mul(sound, BYTES_PER_SAMPLE, gain)
                 if self._scale < before:
-                    sent = pcm.ramp(sound[:ATTACK], branch.gain * before, gain) + sent[ATTACK:]
+                    sent = pcm.ramp(sound[:ATTACK], gains[branch][0] * before, gain) + sent[ATTACK:]
                 if self.primary:
                     for low, high in spans:
                         branch.meter.add(sent[low * BYTES_PER_SAMPLE : high * BYTES_PER_SAMPLE])
@@ -411,6 +435,17 @@ class Mixer:
             if channel.primary:
                 branches = (b for b in list(channel.branches) if not b.over)
                 yield from (b.play for b in branches if leaving or b.stop_reason is None)
+
+    def set_gain(self, play: Play, zones: Sequence[str] | None, gain_db: float) -> None:
+        """Change a play's gain (in these zones)."""
+        for branch in play.branches:
+            if zones is None or branch.channel.zone.id in zones:
+                branch.set_gain(gain_db)
+
+    def ducks(self, zone: str, play: Play) -> bool:
+        """Whether the play goes on in that zone, quieter, when an alert begins there: if it can be heard already."""
+        heard = any(b.audible for b in play.branches if b.channel.primary and b.channel.zone.id == zone)
+        return self.zones[zone].duck_db is not None and not play.alert and heard
 
     def away(self, zone: str) -> bool:
         """Whether a device of that zone is not there."""

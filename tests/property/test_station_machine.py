@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -106,9 +106,11 @@ class Order:
 
 
 class StationMachine(RuleBasedStateMachine):
+    config: ClassVar = MACHINE_CONFIG
+
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(MACHINE_CONFIG, PROVINCE)
+        self.world = World(self.config, PROVINCE)
         self.world.province.ctr = dict.fromkeys(RANK, 0)
         self.orders: dict[str, Order] = {}
         self.silences: dict[str, tuple[int, set[str], float | None, bool]] = {}
@@ -498,7 +500,7 @@ class StationMachine(RuleBasedStateMachine):
     def check_nobody_waits(self, zone: str) -> None:
         """No programme that is due and may sound waits while what it outranks has the zone."""
         world = self.world
-        held = next((s for s in world.on.values() if zone in s.zones), None)
+        held = next((s for s in world.on.values() if zone in s.zones and not world.ducked(zone, s)), None)
         if held is not None and held.local:
             return
         owner = None
@@ -620,3 +622,16 @@ StationMachine.TestCase.settings = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 TestStationMachine = StationMachine.TestCase
+
+
+class DuckingMachine(StationMachine):
+    """The same with zones in which a programme goes on under an alert."""
+
+    config: ClassVar = {
+        **MACHINE_CONFIG,
+        "zones": [{**CONFIG["zones"][0], "duck_db": -18}, {**LOA_2, "duck_db": -30}, CONFIG["zones"][2]],
+    }
+
+
+DuckingMachine.TestCase.settings = StationMachine.TestCase.settings
+TestDuckingMachine = DuckingMachine.TestCase

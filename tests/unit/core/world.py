@@ -128,6 +128,10 @@ class Sounding(Struct, kw_only=True):
     def local(self) -> bool:
         return self.open.play.startswith("local:")
 
+    @property
+    def alert(self) -> bool:
+        return self.local or self.open.alert
+
     def append(self, samples: int, wall: float) -> None:
         """A segment; where the one before it is over already, the bridge fills what lies between."""
         self.segments.append((max(self.begin, wall if self.started else self.begin, self.finish), samples))
@@ -509,6 +513,8 @@ class World:
         fading: list[Struct] = []
         for running in list(self.on.values()):
             for zone in sorted(running.zones & set(zones)):
+                if self._ducks(zone, running):
+                    continue
                 ended = self._ended(running, zone, "local")
                 # What is not heard yet ends at once, the rest with the first period of the message.
                 (fading if running.started else self._queue).append(ended)
@@ -835,8 +841,21 @@ class World:
     def _check_alone(self) -> None:
         """One owner a zone: looked at when all that follows from an event is done."""
         for zone in self.config.zones:
-            plays = [s.open.play for s in self.on.values() if s.started and zone.id in s.zones]
+            plays = [
+                s.open.play
+                for s in self.on.values()
+                if s.started and zone.id in s.zones and not self.ducked(zone.id, s)
+            ]
             assert len(plays) < 2, f"{zone.id} has several owners: {plays}"
+
+    def _ducks(self, zone: str, running: Sounding) -> bool:
+        """Whether it goes on, quieter, when an alert begins there."""
+        return self.config.zone(zone).duck_db is not None and not running.alert and running.started
+
+    def ducked(self, zone: str, running: Sounding) -> bool:
+        """Whether it goes on under an alert there."""
+        alert = any(s.alert and s.started and zone in s.zones for s in self.on.values())
+        return alert and self._ducks(zone, running)
 
     def _end_of(self, running: Sounding) -> float | None:
         return running.finish if running.closed else None
