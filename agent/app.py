@@ -114,7 +114,13 @@ class App:
         now = self.now()
         self.library = ContentLibrary(data, config.content, self.inbox)
         self.speech = OfflineSpeech(self.inbox, data / "speech")
-        self.feeds = DecoderFeeds(self.inbox, fetcher=_fetcher(config), plugins=run / "vlc")
+        supervised = machine.supervised()
+        self.feeds = DecoderFeeds(
+            self.inbox,
+            fetcher=_fetcher(config),
+            plugins=run / "vlc",
+            unit=run / "decoder.sock" if supervised else None,
+        )
         catalogue = Catalogue(config, _chimes(), self._media_path, self.speech.speaks)
         replay = ReplayMemory.load(snapshot, earliest)
         catalogue.messages.update(messages.recorded(data, [m.id for m in config.messages]))
@@ -131,7 +137,7 @@ class App:
         )
         self.owner.sign = self._signing(config)
         self.link = self._make_link(config, data, now)
-        self.voice = VoiceKeeper(config_path, config, self.inbox)
+        self.voice = VoiceKeeper(config_path, config, self.inbox, elsewhere=supervised)
         self.screens = Screens(config.zones, self.inbox)
         self.desk = Desk(run / "agent.sock", self._asked)
         self.expander = Expander(self.inbox, tz)

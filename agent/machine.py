@@ -77,6 +77,11 @@ def _network() -> dict[str, Any] | None:
     return None
 
 
+def supervised() -> bool:
+    """Whether voice and the decoders are units of their own beside the agent (systemd/units/tram-agent.service)."""
+    return os.environ.get("TRAM_SUPERVISOR") == "systemd"
+
+
 def notify(message: str) -> None:
     """Tell systemd (sd_notify(3)); nothing where there is none."""
     address = os.environ.get("NOTIFY_SOCKET")

@@ -10,6 +10,10 @@ agent.model.events.FeedMark, or "connect", which the parent answers with the rea
 is a file of two 8-byte numbers in shared memory, the item's samples written and those skipped so far in all: it
 outlives a crash.
 
+Without an argument it is a unit of its own (systemd/units/tram-decoder@.service): `control` is its standard input, and
+the job is the first packet there, with `out`, `counter` and the media files as descriptors. The pieces then name files
+by their place among these. Such a process can open nothing of the station's.
+
 Nothing here is trusted to end well. Media that crashes libVLC kills this process, and media that hangs it too, by
 SIGALRM, which no handler delays: the parent goes on with the next item. Imports are few because each is paid for in
 memory and in time to the first sample; libVLC only comes in when an item needs it.
@@ -263,11 +267,12 @@ class Decoder:
         except ItemFullError:
             return ""
 
-    def _file(self, path: str) -> bool:
-        """Play one file. Returns whether it had any sound, be it skipped."""
+    def _file(self, path: str | int) -> bool:
+        """Play one file (a path, or its open descriptor). Returns whether it had any sound, be it skipped."""
         before = self._out.skip_bytes
         try:
-            with open(path, "rb") as file:
+            with open(os.dup(path) if isinstance(path, int) else path, "rb") as file:
+                file.seek(0)
                 for pcm in self._samples(file):
                     self._out.write(pcm)
         except OSError as error:
@@ -570,8 +575,11 @@ def _pumped(chunks: Iterable[bytes]) -> int:
     return read
 
 
-def confine() -> None:
-    """Give up what decoding does not need: privileges to gain, files to write, memory, and the network if allowed."""
+def confine(files: int = 0) -> None:
+    """Give up what decoding does not need: privileges to gain, files to write, memory, and the network if allowed.
+
+    `files`: how many are open beyond what every job has.
+    """
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
@@ -580,19 +588,58 @@ def confine() -> None:
     for what, limit in (
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, 64),
+        (resource.RLIMIT_NOFILE, 64 + files),
         (resource.RLIMIT_AS, _MEMORY),
         (resource.RLIMIT_CPU, _CPU_S),
     ):
         resource.setrlimit(what, (limit, limit))
-    os.nice(5)
+    with contextlib.suppress(OSError):  # a unit is nice already, and may not say so itself
+        os.nice(5)
     os.environ["HOME"] = "/nonexistent"
+
+
+def handed_over(control: int) -> dict[str, Any]:
+    """The job that comes through a unit's standard input, its places replaced by the descriptors that came with it."""
+    import socket
+
+    with socket.socket(fileno=os.dup(control)) as s:
+        packet, fds, flags, _ = socket.recv_fds(s, 2**20, 253)
+    if not packet or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        os._exit(0)
+    job: dict[str, Any] = json.loads(packet)
+
+    def file(place: str | int) -> str | int:
+        return fds[place] if isinstance(place, int) else place
+
+    for piece in job["pieces"]:
+        if piece.get("path") is not None:
+            piece["path"] = file(piece["path"])
+        piece["fallback"] = [file(place) for place in piece.get("fallback") or ()]
+    confine(len(fds))
+    return job | {"out": fds[0], "counter": fds[1], "control": control}
+
+
+def leave_with(control: int) -> None:
+    """End this process as soon as the agent hangs up, whatever it is doing."""
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(control, select.POLLRDHUP)
+        poll.poll()
+        os._exit(0)
+
+    threading.Thread(target=watch, name="hang-up", daemon=True).start()
 
 
 def main() -> NoReturn:
     """Do the job of the first argument, and leave without libVLC's farewell, which may never end."""
-    confine()
-    Decoder(json.loads(sys.argv[1])).run()
+    if len(sys.argv) > 1:
+        confine()
+        job = json.loads(sys.argv[1])
+    else:
+        job = handed_over(sys.stdin.fileno())
+        leave_with(job["control"])
+    Decoder(job).run()
     os._exit(0)
 
 

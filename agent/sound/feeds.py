@@ -18,7 +18,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 from msgspec import Meta, Struct
@@ -31,6 +31,8 @@ PIPE_BYTES = 2**20
 """Some ten seconds: a programme outlives a decoder that dies and is replaced."""
 LIVE_PIPE_BYTES = 2**16
 """0.7 s: what a live stream may lie there waiting."""
+_MOST_DESCRIPTORS = 253
+"""What the kernel passes on in one go (SCM_MAX_FD)."""
 _ROOT = Path(agent.__file__).parent.parent
 _FETCHER = (sys.executable, "-m", "agent.store.fetcher", "--stream")
 
@@ -44,6 +46,32 @@ class _Mark(Struct, frozen=True):
     detail: str
 
 
+class _Process(Protocol):
+    """A decoder as it is ended and waited for."""
+
+    def kill(self) -> None:
+        """End it."""
+
+    def wait(self) -> int | None:
+        """Its exit code, None when nobody can know."""
+
+
+class _Unit:
+    """A decoder that systemd started for a connection: hanging up ends it, and how it ended is not told."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+
+    def kill(self) -> None:
+        """Hang up."""
+        with contextlib.suppress(OSError):
+            self._control.shutdown(socket.SHUT_RDWR)
+
+    def wait(self) -> int | None:
+        """It is gone when the connection is."""
+        return None
+
+
 @dataclass(eq=False)
 class _Segment:
     play: str
@@ -53,7 +81,7 @@ class _Segment:
     write_end: int
     thread: threading.Thread | None = None
     stopped: bool = False
-    child: subprocess.Popen[bytes] | None = None
+    child: _Process | None = None
     fetcher: subprocess.Popen[bytes] | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -64,6 +92,8 @@ class DecoderFeeds:
     `post`: the owner's inbox, for FeedMark. `fetcher`: the command that writes a stream's bytes to its stdout, the
     URL is appended. `media` and `resampler`: modules of `drivers`. `plugins`: folder for libVLC's plugin links,
     filled by `prepare`.
+    `unit`: a socket behind which systemd starts a decoder in a sandbox of its own for each connection, which gets its
+    files as open descriptors and can open none; None: decoders are our children.
     `hang_s`: an item that gives no sample for so long, while the pipe has room, is given up. `start_s`: a stream has
     at least so long to its first sample, however short its `silence_s`.
 
@@ -79,6 +109,7 @@ class DecoderFeeds:
         *,
         fetcher: Sequence[str] = _FETCHER,
         plugins: Path | None = None,
+        unit: Path | None = None,
         media: str = "drivers.vlc_decoder",
         resampler: str = "drivers.soxr",
         hang_s: float = 10.0,
@@ -87,6 +118,7 @@ class DecoderFeeds:
         self._post = post
         self._fetcher = tuple(fetcher)
         self._plugins = plugins
+        self._unit = unit
         self._prepared: str | None = None
         self._media, self._resampler = media, resampler
         self._hang_s, self._start_s = hang_s, start_s
@@ -168,18 +200,17 @@ class DecoderFeeds:
         while segment.pieces and not segment.stopped:
             pieces = segment.pieces
             counter = os.memfd_create("feed")
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             try:
                 os.truncate(counter, 16)
-                child = self._spawn(segment, pieces, skip, written, theirs.fileno(), counter)
-                theirs.close()
-                finished, ready = self._follow(segment, ours, ready)
-                code = child.wait() if child is not None else None
+                job = self._job(pieces, skip, written)
+                start = self._child if self._unit is None else self._in_unit
+                child, control = start(segment, job, counter)
+                with control:
+                    finished, ready = self._follow(segment, control, ready)
+                code = child.wait()
                 counts = os.pread(counter, 16, 0)
             finally:
                 os.close(counter)
-                ours.close()
-                theirs.close()
             if segment.stopped or finished >= len(pieces):
                 return
             samples, skipped = int.from_bytes(counts[:8], "little"), int.from_bytes(counts[8:], "little")
@@ -191,34 +222,55 @@ class DecoderFeeds:
             else:
                 self._mark(segment, piece.item, "failed", samples, _explain(code, self._hang_s))
 
-    def _spawn(
-        self, segment: _Segment, pieces: list[Piece], skip: int, written: int, control: int, counter: int
-    ) -> subprocess.Popen[bytes] | None:
-        job: dict[str, Any] = {
+    def _job(self, pieces: list[Piece], skip: int, written: int) -> dict[str, Any]:
+        return {
             "pieces": msgspec.to_builtins(pieces),
             "skip": skip,
             "written": written,
-            "out": segment.write_end,
-            "control": control,
-            "counter": counter,
             "media": self._media,
             "resampler": self._resampler,
             "plugins": self._prepared,
             "hang_s": self._hang_s,
             "start_s": self._start_s,
         }
-        with segment.lock:
-            if segment.stopped:
-                return None
-            segment.child = subprocess.Popen(
+
+    def _child(self, segment: _Segment, job: dict[str, Any], counter: int) -> tuple[_Process, socket.socket]:
+        """A decoder that is a child of ours."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        job |= {"out": segment.write_end, "control": theirs.fileno(), "counter": counter}
+        with theirs, segment.lock:
+            child = segment.child = subprocess.Popen(
                 [sys.executable, "-m", "agent.sound.decoder", json.dumps(job)],
                 cwd=_ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                pass_fds=(segment.write_end, control, counter),
+                pass_fds=(segment.write_end, theirs.fileno(), counter),
             )
-            return segment.child
+        self._end_if_stopped(segment)
+        return child, ours
+
+    def _in_unit(self, segment: _Segment, job: dict[str, Any], counter: int) -> tuple[_Process, socket.socket]:
+        """A decoder that systemd starts. OSError: it does not."""
+        control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        control.connect(str(self._unit))
+        descriptors = [segment.write_end, counter]
+        try:
+            _hand_over(job["pieces"], descriptors)
+            socket.send_fds(control, [json.dumps(job).encode()], descriptors)
+        finally:
+            for file in descriptors[2:]:
+                os.close(file)
+        with segment.lock:
+            child = segment.child = _Unit(control)
+        self._end_if_stopped(segment)
+        return child, control
+
+    @staticmethod
+    def _end_if_stopped(segment: _Segment) -> None:
+        """`close` may have come before there was anything to end."""
+        if segment.stopped and segment.child is not None:
+            segment.child.kill()
 
     def _follow(self, segment: _Segment, control: socket.socket, ready: bool) -> tuple[int, bool]:
         """Pass on a child's marks until it is gone. Returns how many pieces it finished, and whether any sounded."""
@@ -275,9 +327,32 @@ class DecoderFeeds:
             self._post(FeedMark(segment.play, segment.number, item, what, samples, detail))
 
 
+def _hand_over(pieces: list[dict[str, Any]], descriptors: list[int]) -> None:
+    """Open the pieces' files behind `descriptors` and put their places there instead of their paths.
+
+    What cannot be opened stays a path, which the decoder will say that it cannot open either.
+    """
+    places: dict[str, int] = {}
+
+    def place(path: str) -> str | int:
+        if path not in places and len(descriptors) < _MOST_DESCRIPTORS:
+            with contextlib.suppress(OSError):
+                descriptors.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+                places[path] = len(descriptors) - 1
+        return places.get(path, path)
+
+    for piece in pieces:
+        if piece.get("path") is not None:
+            piece["path"] = place(piece["path"])
+        if piece.get("fallback"):
+            piece["fallback"] = [place(path) for path in piece["fallback"]]
+
+
 def _explain(code: int | None, hang_s: float) -> str:
     """Why a child died, for people."""
-    if code is None or code >= 0:
+    if code is None:
+        return f"the decoder died of it, or gave no sound for {hang_s:g} s"
+    if code >= 0:
         return f"the decoder gave up (code {code})"
     if -code == signal.SIGALRM:
         return f"no sound came out of it for {hang_s:g} s"

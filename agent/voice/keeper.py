@@ -30,9 +30,11 @@ class VoiceKeeper:
     Uses the voice that runs already (systemd's, or one that outlived its agent). When none does it starts one as a
     child in a session of its own, and starts it again (posting `ChildDied("voice")`) when it ends unasked. A child
     outlives an agent that is killed, because its buttons must; an orderly `stop` ends it.
+    `elsewhere`: somebody else starts voice, in a sandbox of its own; here it is only connected to.
     """
 
-    def __init__(self, config_path: str, config: Station, inbox: Inbox) -> None:
+    def __init__(self, config_path: str, config: Station, inbox: Inbox, *, elsewhere: bool = False) -> None:
+        self._elsewhere = elsewhere
         self._config_path = os.path.abspath(config_path)
         self._inbox = inbox
         self._run_dir = config.run_dir
@@ -51,7 +53,8 @@ class VoiceKeeper:
         """Begin to connect; returns at once."""
         os.makedirs(self._run_dir, exist_ok=True)
         self._client.start()
-        self._thread.start()
+        if not self._elsewhere:
+            self._thread.start()
 
     def send(self, command: VoiceCommand, fd: int | None = None) -> None:
         """See `VoiceClient.send`."""

@@ -1,0 +1,177 @@
+"""The units as systemd reads them: nothing unknown, exposure within bounds, and what the design promises."""
+
+from __future__ import annotations
+
+import configparser
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+UNITS = sorted((ROOT / "systemd" / "units").iterdir())
+OURS = ("/usr/bin/tram", "/usr/lib/tram/guard", "/usr/lib/tram/bin/python3")
+needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+
+
+def unit(name: str) -> dict[str, dict[str, list[str]]]:
+    """Sections of a unit, every key with all its values in order."""
+    read: dict[str, dict[str, list[str]]] = {}
+    section = ""
+    for line in (ROOT / "systemd" / "units" / name).read_text("utf-8").splitlines():
+        if line.startswith("["):
+            section = line.strip("[]")
+            read[section] = {}
+        elif "=" in line and not line.startswith("#"):
+            key, _, value = line.partition("=")
+            read[section].setdefault(key, []).append(value)
+    return read
+
+
+@pytest.fixture(scope="module")
+def staged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The units with programs that exist here."""
+    folder = tmp_path_factory.mktemp("units")
+    for source in UNITS:
+        text = source.read_text("utf-8")
+        for program in OURS:
+            text = text.replace(f"={program} ", "=/bin/true ").replace(f"={program}\n", "=/bin/true\n")
+        (folder / source.name).write_text(text, "utf-8")
+    return folder
+
+
+@needs_systemd
+@pytest.mark.parametrize("name", [u.name for u in UNITS])
+def test_systemd_finds_nothing_wrong_with_a_unit(name: str, staged: Path) -> None:
+    said = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", staged / name.replace("@.", "@one.")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"SYSTEMD_UNIT_PATH": f"{staged}:/usr/lib/systemd/system", "PATH": "/usr/bin:/bin"},
+    )
+    ours = [line for line in said.stderr.splitlines() if "tram" in line]
+    assert ours == []
+
+
+@needs_systemd
+@pytest.mark.parametrize(("name", "bound"), [("tram-voice", 20), ("tram-agent", 20), ("tram-decoder@", 20)])
+def test_exposure_is_at_most_2(name: str, bound: int, staged: Path) -> None:
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", f"--threshold={bound}", staged / f"{name}.service"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["tram-voice.service", "tram-agent.service"])
+def test_a_daemon_says_when_it_is_ready_is_watched_and_never_stays_down(name: str) -> None:
+    service = unit(name)["Service"]
+    assert service["Type"] == ["notify"]
+    assert float(service["WatchdogSec"][0]) > 0
+    assert service["Restart"] == ["always"]
+    assert unit(name)["Unit"]["StartLimitAction"] == ["reboot"]
+
+
+def test_voice_waits_for_no_network_agent_or_clock() -> None:
+    told = unit("tram-voice.service")["Unit"]
+    waits = " ".join(told.get("After", []) + told.get("Requires", []) + told.get("Wants", []))
+    for word in ("network", "tram-agent", "chrony", "time-sync", "basic.target"):
+        assert word not in waits
+
+
+def test_neither_daemon_stops_the_other() -> None:
+    for name in ("tram-voice.service", "tram-agent.service"):
+        assert not {"Requires", "BindsTo", "PartOf"} & set(unit(name)["Unit"])
+
+
+def test_no_unit_gives_a_capability_or_a_root_shell_to_what_plays() -> None:
+    for name in ("tram-voice.service", "tram-agent.service", "tram-decoder@.service"):
+        service = unit(name)["Service"]
+        assert service["CapabilityBoundingSet"] == [""]
+        assert service["User"][0].startswith("tram")
+        assert service["NoNewPrivileges"] == ["yes"]
+
+
+def test_users_of_the_units_are_made_and_are_different() -> None:
+    made = (ROOT / "systemd" / "sysusers.d" / "tram.conf").read_text("utf-8")
+    users = {
+        unit(n)["Service"]["User"][0] for n in ("tram-voice.service", "tram-agent.service", "tram-decoder@.service")
+    }
+    assert len(users) == 3
+    for user in users:
+        assert f"\nu {user} " in made
+
+
+def test_the_systems_drop_ins_can_be_read() -> None:
+    for file in [*(ROOT / "systemd").glob("system.conf.d/*"), *(ROOT / "systemd").glob("journald.conf.d/*")]:
+        assert configparser.ConfigParser(strict=True).read(file)
+
+
+class Guard:
+    """systemd/guard with its paths elsewhere, and a `systemctl` that notes what it is asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.count = folder / "lib" / "unsteady-boots"
+        (folder / "lib").mkdir()
+        (folder / "bin").mkdir()
+        text = (ROOT / "systemd" / "guard").read_text("utf-8")
+        text = text.replace("/var/lib/tram", str(folder / "lib")).replace("/run/systemd", str(folder / "run"))
+        (folder / "guard").write_text(text, "utf-8")
+        self.systemctl(0)
+
+    def systemctl(self, code: int) -> None:
+        program = self.folder / "bin" / "systemctl"
+        program.write_text(f'#!/bin/sh\necho "$@" >>{self.folder}/asked\nexit {code}\n', "utf-8")
+        program.chmod(0o755)
+
+    def run(self, what: str) -> int:
+        path = f"{self.folder / 'bin'}:/usr/bin:/bin"
+        return subprocess.run(["sh", self.folder / "guard", what], env={"PATH": path}, check=False).returncode
+
+    @property
+    def lifted(self) -> bool:
+        return (self.folder / "run" / "system" / "tram-voice.service.d" / "50-no-reboot.conf").exists()
+
+
+@pytest.fixture
+def guard(tmp_path: Path) -> Guard:
+    return Guard(tmp_path)
+
+
+def test_the_fourth_unsteady_start_in_a_row_lifts_the_limits(guard: Guard) -> None:
+    for n in range(1, 4):
+        assert guard.run("boot") == 0
+        assert guard.count.read_text() == f"{n}\n"
+        assert not guard.lifted
+    assert guard.run("boot") == 0
+    assert guard.lifted
+    assert "daemon-reload" in (guard.folder / "asked").read_text()
+
+
+def test_ten_steady_minutes_begin_the_count_anew(guard: Guard) -> None:
+    for _ in range(3):
+        guard.run("boot")
+    assert guard.run("steady") == 0
+    guard.run("boot")
+    assert guard.count.read_text() == "1\n"
+    assert not guard.lifted
+
+
+def test_minutes_without_voice_are_not_steady(guard: Guard) -> None:
+    for _ in range(3):
+        guard.run("boot")
+    guard.systemctl(3)
+    assert guard.run("steady") == 1
+    assert guard.count.read_text() == "3\n"
+
+
+@pytest.mark.parametrize("damage", ["", "many\n", "-3\n", "99999999999999999999\n", "1 2\n"])
+def test_a_damaged_count_begins_anew_and_stops_nothing(damage: str, guard: Guard) -> None:
+    guard.count.write_text(damage)
+    assert guard.run("boot") == 0
+    assert guard.count.read_text() == "1\n"
