@@ -51,6 +51,7 @@ DEBIAN: Mapping[str, tuple[str, str]] = {
     "python3-venv": ("PSF-2.0", "the virtual environment"),
     "fonts-dejavu-core": ("Bitstream Vera", "boards and pictures"),
     "fonts-noto-core": ("OFL-1.1", "boards and pictures"),
+    "systemd": ("LGPL-2.1-or-later", "the station's services; tests: run as a process"),
     "sox": ("GPL-2.0-or-later, its library LGPL-2.1-or-later", "tests: run as a process"),
     "chromium": ("BSD-3-Clause and others", "tests of the run's page: run as a process"),
     "alsa-utils": ("GPL-2.0", "`tram record`, tests: run as a process"),
@@ -111,12 +112,12 @@ def debian(lib: Path = ROOT / "scripts" / "lib.sh") -> dict[str, list[str]]:
 
 def document() -> str:
     """LICENSES.md as it should be."""
-    run, dev = locked(ROOT / "requirements.lock"), locked(ROOT / "requirements-dev.lock")
+    run, dev, device = (locked(ROOT / f"requirements{kind}.lock") for kind in ("", "-dev", "-device"))
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
     hardware = sorted(re.split(r"[<>=~! ;\[]", need)[0] for need in extras["hardware"])
     parts = [HEAD, "## Python packages to run it\n", _python(run)]
     parts += ["\n## Python packages for tests and checks\n", _python({n: v for n, v in dev.items() if n not in run})]
-    parts += ["\n## Python packages for real hardware (not in the lock file)\n", _python({n: [] for n in hardware})]
+    parts += ["\n## Python packages for real hardware\n", _python({n: device[n] for n in hardware})]
     titles = {"run": "to run it", "test": "for tests", "bench": "for the bench"}
     for kind, names in debian().items():
         missing = [name for name in names if name not in DEBIAN]
