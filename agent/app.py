@@ -39,10 +39,10 @@ from agent.link.birth import BirthFile
 from agent.link.client import MqttLink
 from agent.link.settings import Settings
 from agent.link.tls import CredentialError
+from agent.model import apart
 from agent.model import events as ev
 from agent.model import voice as vo
 from agent.model.config import Station as Config
-from agent.model.loader import load
 from agent.model.records import PutOut, PutValue, Snapshot
 from agent.model.time import Instant
 from agent.panel.desk import Desk
@@ -95,7 +95,7 @@ class App:
     """One running agent."""
 
     def __init__(self, config_path: str) -> None:
-        self.config: Config = load(config_path)
+        self.config: Config = apart.load(config_path)
         config = self.config
         data, run = Path(config.data_dir), Path(config.run_dir)
         for folder in (data, run):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
 import logging
 import os
@@ -13,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from agent import __version__
+
 IMAGE_FILE = Path("/etc/tram-image.json")
 """Written by the image build: `{"name": …, "built": epoch seconds}`."""
 BUILT = 1_795_392_000
@@ -21,10 +22,7 @@ BUILT = 1_795_392_000
 
 def version() -> str:
     """The version of the agent."""
-    try:
-        return importlib.metadata.version("tram")
-    except importlib.metadata.PackageNotFoundError:
-        return "0+source"
+    return __version__
 
 
 def _image() -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from agent.model.problem import ConfigError
+from agent.cli import lean
 
 CONFIG = "/etc/tram/station.yaml"
 DAEMONS = ("run", "voice")
@@ -12,6 +12,9 @@ DAEMONS = ("run", "voice")
 
 def start(name: str, config: str) -> int:
     """Run the agent or voice until it ends; its exit code, or 1 with the configuration's mistakes on stderr."""
+    lean.keep_out()
+    from agent.model.problem import ConfigError
+
     try:
         if name == "voice":
             from agent.voice.main import main as daemon

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
@@ -72,8 +71,7 @@ class _Unit:
         return None
 
 
-@dataclass(eq=False)
-class _Segment:
+class _Segment(Struct, eq=False):
     play: str
     number: int
     pieces: list[Piece]
@@ -83,7 +81,7 @@ class _Segment:
     stopped: bool = False
     child: _Process | None = None
     fetcher: subprocess.Popen[bytes] | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
 
 
 class DecoderFeeds:

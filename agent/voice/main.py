@@ -26,6 +26,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from agent import __version__
+from agent.model import apart
 from agent.model import voice as v
 from agent.model.config import AlsaOutput, Microphone, Output, Station, WavOutput, Zone
 from agent.voice import core, lock, pcm
@@ -34,7 +36,6 @@ from agent.voice.mixer import Card, Channel
 from agent.voice.port import Port
 from agent.voice.stream import Pipe
 
-VERSION = "0.1.0"
 ASSETS = Path(__file__).parent / "assets"
 RT_PRIORITY = 40
 MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
@@ -46,9 +47,7 @@ FAILURES = 100
 
 def load_station(path: str) -> Station:
     """The configuration; ConfigError when it cannot be used."""
-    from agent.model.loader import load
-
-    return load(path)
+    return apart.load(path)
 
 
 def log(what: str, **more: object) -> None:
@@ -185,7 +184,7 @@ class Loop:
             self._voice.fault("microphone", str(error))
         self._voice.load_pinned(ASSETS)
         self._port = Port(
-            os.path.join(station.run_dir, "voice.sock"), lambda: self._voice.hello(VERSION, self._armed_ns)
+            os.path.join(station.run_dir, "voice.sock"), lambda: self._voice.hello(__version__, self._armed_ns)
         )
         for event in self._early:
             self._port.emit(event)
