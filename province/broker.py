@@ -7,8 +7,6 @@ by using its client id. It cannot read that device's orders, and nothing it does
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import socket
 import ssl
@@ -17,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from agent.link import topics
+from agent.link import mosquitto, topics
 from province.pki import Pki
 
 
@@ -30,12 +28,7 @@ def acl(devices: Mapping[str, Sequence[str]]) -> str:
     lines = ["user watcher", f"topic read {topics.ROOT}/#", "", "user publisher", f"topic read {topics.ROOT}/#"]
     for kind in ("dev", "group"):
         lines += [f"topic write {topics.ROOT}/{kind}/+/order", f"topic write {topics.ROOT}/{kind}/+/desired/+/+"]
-    for device, groups in devices.items():
-        lines += ["", f"user {device}"]
-        lines += [f"topic write {topics.up(device, leaf)}" for leaf in topics.UP]
-        lines.append(f"topic read {topics.up(device, 'state')}")
-        for target in topics.targets(device, list(groups)):
-            lines += [f"topic read {f}" for f in topics.inbound(target)]
+    lines += mosquitto.device_access(devices)
     return "\n".join(lines) + "\n"
 
 
@@ -139,7 +132,7 @@ class Broker:
         """Start the process; True when it accepts TLS, False when it ended."""
         with (self.dir / "mosquitto.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [program, "-c", str(self.dir / "mosquitto.conf")],
+                [program, "-c", str(self.dir / mosquitto.CONFIGURATION)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -176,44 +169,28 @@ class Broker:
 
     def _write_configuration(self) -> None:
         server = self._pki.identity("broker")
-        access = self.dir / "acl"
-        access.write_text(acl(self._devices), "utf-8")
-        access.chmod(0o600)
-        settings = [
-            # As root Mosquitto would become a user that may read neither our keys nor this folder.
-            *(["user root"] if os.geteuid() == 0 else []),
-            "log_dest stderr",
-            "log_type error",
-            "log_type warning",
-            "log_type notice",
-            "log_timestamp_format %Y-%m-%dT%H:%M:%S",
-            "persistence true",
-            f"persistence_location {self.dir}/",
-            f"autosave_interval {self._save_every_s}",
-            "persistent_client_expiration 30d",
-            f"max_queued_messages {self._max_queued}",
-            # Without this bound an event is on its way to the watcher as soon as the broker has acknowledged it.
-            "max_inflight_messages 0",
-            f"max_packet_size {self._max_packet_bytes}",
-            "set_tcp_nodelay true",
-            "sys_interval 0",
-            f"acl_file {access}",
-            f"listener {self.port} {self.host}",
-            "allow_anonymous false",
-            f"cafile {self._pki.ca}",
-            f"certfile {server.cert}",
-            f"keyfile {server.key}",
-            "tls_version tlsv1.2",
-            "require_certificate true",
-            "use_identity_as_username true",
-        ]
-        path = self.dir / "mosquitto.conf"
-        path.write_text("\n".join(settings) + "\n", "utf-8")
-        path.chmod(0o600)
+        mosquitto.write(
+            self.dir,
+            acl(self._devices),
+            mosquitto.Listener(
+                host=self.host, port=self.port, ca=str(self._pki.ca), cert=str(server.cert), key=str(server.key)
+            ),
+            settings=[
+                "log_timestamp_format %Y-%m-%dT%H:%M:%S",
+                "persistence true",
+                f"persistence_location {self.dir}/",
+                f"autosave_interval {self._save_every_s}",
+                "persistent_client_expiration 30d",
+                f"max_queued_messages {self._max_queued}",
+                # Without this bound an event is on its way to the watcher as soon as the broker has acknowledged it.
+                "max_inflight_messages 0",
+            ],
+            max_packet_bytes=self._max_packet_bytes,
+        )
 
 
 def _program() -> str:
-    found = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+    found = mosquitto.program()
     if found is None:
         raise BrokerError("mosquitto is not installed (Debian: apt install mosquitto)")
     return found

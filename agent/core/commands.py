@@ -87,8 +87,18 @@ class Persist(Struct, frozen=True):
     writes: tuple[Write, ...]
 
 
+class PassOn(Struct, frozen=True):
+    """Publish on the station's own link to its clusters; retained on a desired topic (`op`, `iss`)."""
+
+    target: str
+    payload: bytes
+    op: str | None = None
+    iss: str | None = None
+    expiry_s: int | None = None
+
+
 class Acknowledge(Struct, frozen=True):
-    """PUBACK of an arrived order."""
+    """PUBACK of an arrived order, or of what a cluster said."""
 
     token: int
 
@@ -141,6 +151,7 @@ Command = (
     | Want
     | Expand
     | Persist
+    | PassOn
     | Acknowledge
     | OfferRows
     | PublishState

@@ -68,6 +68,20 @@ class Route(Struct, frozen=True):
         """Whether it is an order topic."""
         return self.op is None
 
+    @property
+    def target(self) -> str:
+        """As in an order's `aud`."""
+        return f"group:{self.name}" if self.group else self.name
+
+    @classmethod
+    def of(cls, topic: str) -> Route | None:
+        """The route of an order or desired topic, whoever's it is; None for any other topic."""
+        match = _TOPIC.fullmatch(topic)
+        if match is None:
+            return None
+        kind, name, op, iss = match.groups()
+        return cls(kind == "group", name, op, iss)
+
 
 class Admitted(Struct, frozen=True):
     """All steps passed. `zones`: the station's zones it reaches, in configuration order (none for ops without).
@@ -244,14 +258,12 @@ class Intake:
     # Step 1 and what precedes it.
 
     def _route(self, topic: str) -> Route | None:
-        match = _TOPIC.fullmatch(topic)
-        if match is None:
+        route = Route.of(topic)
+        if route is None or (
+            route.name not in self._groups if route.group else route.name != self.station.device.id
+        ):
             return None
-        kind, name, op, iss = match.groups()
-        group = kind == "group"
-        if name not in self._groups if group else name != self.station.device.id:
-            return None
-        return Route(group, name, op, iss)
+        return route
 
     # Steps 6 and 7.
 

@@ -46,6 +46,35 @@ class Mqtt(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Longest wait between two attempts to connect; waits grow up to it and are jittered."""
 
 
+class ClusterLink(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a station offers its clusters and boards on the local network: a broker and its library, by mutual TLS.
+
+    `cert` names this station's LAN name or address; clients are let in by certificates of `ca`, those of `clusters`.
+    """
+
+    host: str
+    """Address to listen on: one of this machine's, or 0.0.0.0 for all of them."""
+    port: Annotated[int, Meta(ge=1, le=65535)] = 8884
+    media_port: Annotated[int, Meta(ge=1, le=65535)] = 8443
+    ca: str
+    cert: str
+    key: str
+    group: AuthorityId
+    """The group of the commune's clusters and boards: whom the station's own orders are addressed to."""
+
+
+class Parent(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The station of a cluster or board, on the local network (its `cluster_link`); mutual TLS."""
+
+    host: str
+    port: Annotated[int, Meta(ge=1, le=65535)] = 8884
+    ca: str
+    cert: str
+    key: str
+    media: Annotated[str, Meta(pattern=r"\Ahttps://[A-Za-z0-9.:\[\]-]+/media\Z")] | None = None
+    """Where its library is, "https://…/media": asked before an order's own address. None: not asked."""
+
+
 class Body(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What people call an authority; merged and renamed bodies change it, orders do not depend on it."""
 
@@ -251,12 +280,16 @@ class Source(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Cluster(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A loudspeaker cluster (cụm loa) on a pole."""
+    """A loudspeaker cluster (cụm loa) or board that this station looks after.
+
+    One with a `device` runs Trạm itself and is reached over `cluster_link`; any other carries the sound of a `zone`.
+    """
 
     id: Slug
     name: str = ""
     hamlet: str = ""
     zone: Slug | None = None
+    device: DeviceId | None = None
     tags: list[Slug] = []
 
 
@@ -267,6 +300,8 @@ class Station(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     timezone: str = "Asia/Ho_Chi_Minh"
     language: Literal["vi", "en"] = "vi"
     mqtt: Mqtt | None = None
+    parent: Parent | None = None
+    cluster_link: ClusterLink | None = None
     trust: Trust
     data_dir: str = "/var/lib/tram"
     run_dir: str = "/run/tram"
@@ -291,6 +326,10 @@ class Station(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def match(self, selectors: list[str]) -> list[str]:
         """Zone ids that the selectors (`id`, `*`, `kind:…`, `tag:…`) name, in configuration order."""
         return [z.id for z in self.zones if any(_selects(s, z) for s in selectors)]
+
+    def fleet(self) -> dict[str, Cluster]:
+        """The clusters and boards that run Trạm themselves, by device id."""
+        return {c.device: c for c in self.clusters if c.device is not None}
 
     def zone(self, zone_id: str) -> Zone:
         """The zone of that id; KeyError when there is none."""

@@ -10,15 +10,30 @@ from agent.model.records import PutOut
 
 
 class LinkUp(Struct, frozen=True):
-    """Connected to the source and subscribed. `birth` is this connection's number."""
+    """Connected and subscribed. `birth` is this connection's number. `link`: "source", or "parent" (a cluster's station)."""
 
     birth: int
+    link: str = "source"
 
 
 class LinkDown(Struct, frozen=True):
-    """The source is gone; `reason` is for people."""
+    """The source, or the `link` that is named, is gone; `reason` is for people."""
 
     reason: str
+    link: str = "source"
+
+
+class ClustersUp(Struct, frozen=True):
+    """The station's own link to its clusters serves, and knows nothing: not a session, not a retained message."""
+
+
+class ClusterSaid(Struct, frozen=True):
+    """A cluster's message on one of its own topics. `token` goes back to `Acknowledge` once durably recorded."""
+
+    device: str
+    leaf: str
+    payload: bytes
+    token: int
 
 
 class OrderArrived(Struct, frozen=True):
@@ -164,6 +179,8 @@ __all__ = [
     "Alarm",
     "Asked",
     "ChildDied",
+    "ClusterSaid",
+    "ClustersUp",
     "CommitFailed",
     "Committed",
     "Expanded",

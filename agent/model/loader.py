@@ -19,11 +19,13 @@ import msgspec
 from msgspec import inspect as types
 
 from agent.model.config import (
+    ClusterLink,
     Content,
     Hardware,
     HourRange,
     Microphone,
     Mqtt,
+    Parent,
     PngOutput,
     Station,
     Trust,
@@ -39,6 +41,8 @@ __all__ = ["ConfigError", "Problem", "Text", "examine", "load"]
 
 PATHS: dict[type, frozenset[str]] = {
     Mqtt: frozenset({"ca", "cert", "key"}),
+    Parent: frozenset({"ca", "cert", "key"}),
+    ClusterLink: frozenset({"ca", "cert", "key"}),
     Trust: frozenset({"root_keys", "authorities", "station_key"}),
     Content: frozenset({"ca"}),
     Hardware: frozenset({"control"}),
@@ -49,7 +53,7 @@ PATHS: dict[type, frozenset[str]] = {
 }
 """Which members are paths: read relative to the file's folder and made absolute."""
 
-SECRETS = frozenset({("mqtt", "key"), ("trust", "station_key")})
+SECRETS = frozenset({("mqtt", "key"), ("parent", "key"), ("cluster_link", "key"), ("trust", "station_key")})
 """Files that nobody but their owner should read."""
 
 _KEY_MATERIAL = re.compile(r"-----BEGIN|\"(kty|d)\"\s*:|\n")
@@ -383,7 +387,7 @@ def _expected(kind: types.Type) -> Text:
 
 def _missing_files(station: Station, line_of: Callable[[str], int | None]) -> Iterator[Problem]:
     """Warnings about files that the configuration names."""
-    for name in ("mqtt", "trust", "content"):
+    for name in ("mqtt", "parent", "cluster_link", "trust", "content"):
         group = getattr(station, name)
         for member in sorted(PATHS[type(group)]) if group is not None else ():
             file = getattr(group, member)
