@@ -29,6 +29,7 @@ from agent.core import commands as do
 from agent.core import recurrence
 from agent.core.admission import REMOTE_KEYS
 from agent.core.catalogue import Catalogue
+from agent.core.commune import Sign
 from agent.core.intake import AUTHORITIES_KEY, Intake
 from agent.core.ledger import Ledger
 from agent.core.outbox import Outbox
@@ -37,6 +38,8 @@ from agent.core.station import Station
 from agent.link import topics
 from agent.link.birth import BirthFile
 from agent.link.client import MqttLink
+from agent.link.hub import Hub, NoHub
+from agent.link.pair import Labelled, Links
 from agent.link.settings import Settings
 from agent.link.tls import CredentialError
 from agent.model import apart
@@ -46,12 +49,13 @@ from agent.model.config import Station as Config
 from agent.model.records import PutOut, PutValue, Snapshot
 from agent.model.time import Instant
 from agent.panel.desk import Desk
+from agent.ports import Link
 from agent.screen.client import Screens
 from agent.sound import chimes, messages
 from agent.sound.feeds import DecoderFeeds
 from agent.sound.speech import OfflineSpeech
 from agent.store.database import SqliteStore
-from agent.store.library import ContentLibrary
+from agent.store.library import ContentLibrary, adopt
 from agent.trust.authorities import AuthoritiesError, Trusted
 from agent.trust.keys import BadKeyError
 from agent.trust.refusal import Refusal
@@ -136,7 +140,7 @@ class App:
             now,
         )
         self.owner.sign = self._signing(config)
-        self.link = self._make_link(config, data, now)
+        self.hub, self.link = self._make_links(config, data, now)
         self.voice = VoiceKeeper(config_path, config, self.inbox, elsewhere=supervised)
         self.screens = Screens(config.zones, self.inbox)
         self.desk = Desk(run / "agent.sock", self._asked)
@@ -153,6 +157,7 @@ class App:
             do.Want: lambda c: self.library.want(c.needs),
             do.Expand: self.expander.ask,
             do.Persist: lambda c: self.store.submit(c.batch, c.writes),
+            do.PassOn: self.hub.pass_on,
             do.Acknowledge: lambda c: self.link.acknowledge(c.token),
             do.OfferRows: lambda c: self.link.offer(c.rows),
             do.PublishState: lambda c: self.link.publish_state(msgspec.json.encode(c.body)),
@@ -177,6 +182,7 @@ class App:
             ("feeds", self._prepare_feeds, self.feeds.stop),
             ("screens", self.screens.start, self.screens.stop),
             ("expander", self.expander.start, self.expander.stop),
+            ("hub", self.hub.start, self.hub.stop),
             ("link", self.link.start, self.link.stop),
         ]
         with contextlib.ExitStack() as stack:
@@ -293,6 +299,9 @@ class App:
     def _pin(self, command: do.PinMessage) -> None:
         target = messages.pin(Path(self.config.data_dir), command.message, Path(command.path))
         self.voice.send(vo.Load(name=f"message:{command.message}", path=str(target)))
+        if self.config.cluster_link is not None:
+            media = adopt(self.library.folder, target, "audio/wav")
+            self.inbox(ev.MessageShared(command.message, media))
 
     def _media_path(self, sha256: str) -> str | None:
         path = self.library.path(sha256)
@@ -300,24 +309,44 @@ class App:
 
     # parts
 
-    def _make_link(self, config: Config, data: Path, now: Instant) -> MqttLink | Alone:
-        if config.mqtt is None:
-            return Alone()
-        return MqttLink(Settings.of(config), self.inbox, BirthFile(data / "birth"), clock_trusted=now.trusted)
+    def _make_links(self, config: Config, data: Path, now: Instant) -> tuple[Hub | NoHub, Link]:
+        """The link to the clusters, and those upwards: to the source, to the parent station, to both or to nobody."""
+        ways: list[tuple[str, Settings]] = []
+        if config.mqtt is not None:
+            ways.append(("source", Settings.of(config)))
+        if config.parent is not None:
+            ways.append(("parent", Settings.to_parent(config)))
+        count = len(ways) + 1
+        hub = (
+            NoHub() if config.cluster_link is None else Hub(config, Labelled(self.inbox, "clusters", count - 1, count))
+        )
+        links: list[Link] = []
+        for number, (name, settings) in enumerate(ways):
+            births = BirthFile(data / ("birth" if name == "source" else f"birth-{name}"))
+            inbox = Labelled(self.inbox, name, number, count)
+            links.append(MqttLink(settings, inbox, births, clock_trusted=now.trusted))
+        return hub, Links(links, hub) if links else Alone()
 
-    def _signing(self, config: Config) -> Callable[[str, dict[str, Any], Instant], tuple[str, bytes]] | None:
+    def _signing(self, config: Config) -> Sign | None:
         key, iss = config.trust.station_key, config.trust.station_authority
         if key is None or iss is None:
             return None
         signer = Signer(Path(key).read_bytes(), iss)
         device = config.device.id
 
-        def sign(op: str, args: dict[str, Any], now: Instant) -> tuple[str, bytes]:
-            command = op == "broadcast"
-            ctr = self.owner.intake.replay.highest(signer.kid) + 1 if command else None
-            ttl = LOCAL_TTL_S if args.get("class") == "emergency" else 30 * LOCAL_TTL_S
-            raw = signer.order(op, args, [device], now=now.wall, ttl=ttl if command else None, ctr=ctr)
-            topic = topics.order(device) if command else topics.desired(device, op, iss)
+        def sign(
+            op: str,
+            args: dict[str, Any],
+            now: Instant,
+            *,
+            ctr: int | None,
+            aud: Sequence[str] | None = None,
+            ttl: float | None = None,
+        ) -> tuple[str, bytes]:
+            usual = LOCAL_TTL_S if args.get("class") == "emergency" else 30 * LOCAL_TTL_S
+            life = None if ctr is None else min(usual, ttl or usual)
+            raw = signer.order(op, args, aud or [device], now=now.wall, ttl=life, ctr=ctr)
+            topic = topics.order(device) if ctr is not None else topics.desired(device, op, iss)
             return topic, raw.encode()
 
         return sign

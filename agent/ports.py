@@ -63,6 +63,9 @@ class Link(Protocol):
     def publish_beat(self, body: bytes) -> None:
         """Publish a beat (QoS 0); dropped when not connected."""
 
+    def set_clock_trusted(self, trusted: bool) -> None:
+        """Whether the dates of the other side's certificate can be judged."""
+
 
 class Library(Protocol):
     """The content library: media by hash, fetched ahead."""

@@ -66,9 +66,10 @@ class Context:
         from agent.model.problem import nearest
 
         selectors = [s.strip() for s in text.split(",") if s.strip()]
-        known = [z.id for z in self.station.zones if kind in {None, z.kind}]
+        known = self.station.places() if kind is None else [z.id for z in self.station.zones if z.kind == kind]
         for selector in selectors or [text]:
-            if not set(self.station.match([selector])) & set(known):
+            here = set(self.station.match([selector])) & set(known)
+            if not here and (kind is not None or not self.station.reaches(selector)):
                 guess = nearest(selector, known)
                 hint = _("Did you mean “{guess}”?").format(guess=guess) if guess else ""
                 raise click.UsageError(

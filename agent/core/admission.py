@@ -39,6 +39,10 @@ class Admission(Airing):
 
     def _order(self, event: ev.OrderArrived, now: Instant) -> None:
         self._after.append(do.Acknowledge(event.token))
+        rows, writes = self.passing.take(event.topic, event.payload, self.intake.trusted, now)
+        if rows:
+            self.ledger.write(*writes)
+            self.send_down([row.send(now) for row in rows], urgent=any(row.urgent for row in rows))
         self.admit(event.topic, event.payload, event.retain, now)
 
     def admit(self, topic: str, payload: bytes, retain: bool, now: Instant) -> tuple[str | None, str | None]:

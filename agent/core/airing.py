@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Set
 
 from agent.core import commands as do
-from agent.core import rules
+from agent.core import commune, rules
 from agent.core.arbiter import Claim, arbitrate
 from agent.core.gate import Leaving
 from agent.core.outcomes import DWELL_S
@@ -398,6 +398,7 @@ class Airing(Readiness):
             play.started[zone] = now.wall_of(event.at_ns)
             self._on_air(p, zone, play.started[zone], now)
         self._urgent = True
+        commune.pressed(self, button, message, pressed, now)
 
     def _local_ended(self, event: vo.LocalEnded, now: Instant) -> None:
         self._taken.pop(event.zone, None)
@@ -441,9 +442,11 @@ class Airing(Readiness):
             self._end_part(p, event.zone, event.reason, now, logged=True)
         self._urgent = True
 
-    def stop_local(self, now: Instant, *, remote_emergencies: bool, zones: list[str]) -> None:
-        """The stop button: local programmes at once, a remote emergency only when it is held."""
+    def stop_local(self, now: Instant, *, remote_emergencies: bool, selectors: list[str]) -> None:
+        """The stop button: local programmes at once, at clusters too; a remote emergency only here, when it is held."""
         self._urgent = True
+        zones = self.config.match(selectors)
+        commune.stop(self, selectors, now)
         self._act.append(do.ToVoice(vo.EndLocal(zones=zones)))
         for p in list(self.programmes.values()):
             local = p.iss == self.config.trust.station_authority and p.by is not By.BUTTON

@@ -6,25 +6,28 @@ a link of its own to the province says it there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
 
+from agent.core.recurrence import parse_time
 from agent.model import events as ev
 from agent.model.config import Cluster
+from agent.model.health import ClusterSeen, Health, Line
 from agent.model.time import Instant
 
 if TYPE_CHECKING:
     from agent.core.station import Station
 
-TOLD = ("line", "amplifier", "volume_db", "temperature_c", "supply_v", "power_lost", "last_test")
-"""Members of a cluster's own status that the station's repeats, of the device and of each of its zones."""
-CHANGES = ("line", "amplifier", "power_lost")
-"""Of these, those whose change is an event."""
+FINAL = frozenset({"done", "rejected", "failed"})
+MISSED_S = 120.0
+"""A cluster that has not come so long after the link began to serve is missed."""
 LIFETIMES = 4
-MAX_WEIGHT = 3
-LONGEST_WORD = 200
+MAX_ZONES = 32
+MEASURED = ("amplifier", "temperature_c", "supply_v", "current_ma", "volume_db", "test")
+_BADNESS = (Line.NORMAL, Line.UNKNOWN, Line.OPEN, Line.SHORT)
 
 
 class View(Struct):
@@ -38,8 +41,8 @@ class View(Struct):
     """`since` of the process that speaks, and of those before it: an old one that speaks again is another device."""
     kinds: set[str] = set()
     """Kinds of its zones, as far as it has said."""
-    status: dict[str, Any] = {}
-    zones: dict[str, str] = {}
+    health: Health = Health()
+    plays: dict[str, str] = {}
     """Zone → bulletin that owns it, by the newest beat or status."""
     faults: int | None = None
     troubles: set[str] = set()
@@ -50,6 +53,7 @@ class Clusters:
 
     def __init__(self, fleet: dict[str, Cluster]) -> None:
         self.views = {device: View(cluster) for device, cluster in fleet.items()}
+        self._missed_at: float | None = None
 
     def said(self, station: Station, event: ev.ClusterSaid, now: Instant) -> bool:
         """Take a cluster's message. True when it has just come (back) and must be given what it may have missed."""
@@ -66,21 +70,19 @@ class Clusters:
             case "state":
                 return self._state(station, view, body, event, now)
             case "beat":
-                zones = body.get("zones")
-                view.zones = {str(z)[:40]: str(b)[:64] for z, b in zones.items()} if isinstance(zones, dict) else {}
+                view.plays = _bulletins(body.get("zones"))
                 view.faults = _count(body.get("faults"))
             case "status":
                 self._status(station, view, body, now)
             case "ack" | "event":
                 if event.leaf == "ack":
-                    iss, jti = body.get("iss"), body.get("jti")
-                    station.ledger.write(*station.passing.acknowledged(event.device, str(iss), str(jti)))
+                    order = str(body.get("iss")), str(body.get("jti"))
+                    final = body.get("state") in FINAL
+                    station.ledger.write(*station.passing.acknowledged(event.device, *order, final=final))
                 station.ledger.pass_up(event.device, event.leaf, _weight(event.leaf, body), event.payload)
         return False
 
-    def _state(
-        self, station: Station, view: View, body: dict[str, Any], event: ev.ClusterSaid, now: Instant
-    ) -> bool:
+    def _state(self, station: Station, view: View, body: dict[str, Any], event: ev.ClusterSaid, now: Instant) -> bool:
         online, birth, life = body.get("online"), body.get("birth"), str(body.get("since"))[:40]
         if not isinstance(online, bool) or not isinstance(birth, int):
             self._trouble(station, view, "cluster-garbage", "its state has neither online nor birth", now)
@@ -98,32 +100,29 @@ class Clusters:
         view.birth = birth
         if online != view.online:
             view.online = online
-            station.ledger.alarm(
-                "cluster-offline", _who(view), now.wall, on=not online, cluster=view.cluster.id
-            )
             station.reporter.changed()
         if not online:
-            view.zones = {}
-        station.ledger.pass_up(
-            event.device, "state", 1, msgspec.json.encode({**body, "via": station.config.device.id})
-        )
+            view.plays = {}
+        self._tell(station, view, now)
+        station.ledger.pass_up(event.device, "state", 1, msgspec.json.encode({**body, "via": station.config.device.id}))
         return came
 
     def _status(self, station: Station, view: View, body: dict[str, Any], now: Instant) -> None:
-        before = {key: _told(view.status, key) for key in CHANGES}
-        view.status = body
         zones = body.get("zones")
-        if isinstance(zones, dict):
-            owners = {z: o.get("owner") for z, o in zones.items() if isinstance(o, dict)}
-            view.zones = {str(z)[:40]: str(o.get("bulletin"))[:64] for z, o in owners.items() if isinstance(o, dict)}
+        rows = {str(z): row for z, row in zones.items() if isinstance(row, dict)} if isinstance(zones, dict) else {}
+        view.plays = _bulletins(
+            {z: o.get("bulletin") for z, row in rows.items() if isinstance(o := row.get("owner"), dict)}
+        )
         faults = body.get("faults")
         view.faults = len(faults) if isinstance(faults, list) else None
-        after = {key: _told(body, key) for key in CHANGES}
-        changed = {key: value for key, value in after.items() if value != before[key]}
-        if changed:
-            body = {"what": "cluster", "cluster": view.cluster.id, **changed}
-            station.ledger.event("progress", now.wall, 2, body)
+        health = _health(body, rows)
+        if health != view.health:
+            view.health = health
             station.reporter.changed()
+        self._tell(station, view, now)
+
+    def _tell(self, station: Station, view: View, now: Instant) -> None:
+        station.learn(ClusterSeen(cluster=view.cluster.id, online=view.online, at=now.wall, health=view.health), now)
 
     def _trouble(self, station: Station, view: View, what: str, detail: str, now: Instant) -> None:
         """Say it once in the life of this process: a cluster that does it all the time must not fill the outbox."""
@@ -134,32 +133,30 @@ class Clusters:
         station.ledger.alarm(what, detail, now.wall, cluster=view.cluster.id)
         station.reporter.fault(what, detail, view.cluster.id)
 
-    def lost(self, station: Station, now: Instant) -> None:
-        """The link itself is gone: of no cluster it is known whether it is there."""
-        for view in self.views.values():
-            view.online = False
-            view.zones = {}
+    def up(self, now: Instant) -> None:
+        """The link has begun to serve: all may come."""
+        self._missed_at = now.mono_ns / 1e9 + MISSED_S
 
-    def report(self, station: Station) -> dict[str, Any]:
-        """The status member `clusters`: what is known of each, by id. What is not known is absent."""
-        found: dict[str, Any] = {}
-        time = station.ledger.time
-        for cluster in station.config.clusters:
-            row: dict[str, Any] = {"name": cluster.name, "hamlet": cluster.hamlet}
-            view = self.views.get(cluster.device or "")
-            if view is None:
-                row |= {"zone": cluster.zone, "state": "unknown"}
-            else:
-                row |= {"device": cluster.device, "online": view.online}
-                if view.seen is not None:
-                    row["seen"] = time(view.seen)
-                row |= {key: value for key in TOLD if (value := _told(view.status, key)) is not None}
-                if view.faults is not None:
-                    row["faults"] = view.faults
-                if view.zones:
-                    row["plays"] = view.zones
-            found[cluster.id] = {key: value for key, value in row.items() if value not in (None, "")}
-        return found
+    def due(self, station: Station, now: Instant) -> None:
+        """Those that should be there by now and are not."""
+        if self._missed_at is None or now.mono_ns / 1e9 < self._missed_at:
+            return
+        self._missed_at = None
+        for view in self.views.values():
+            if not view.online:
+                self._tell(station, view, now)
+
+    def rows(self, time: Callable[[float], str]) -> dict[str, dict[str, Any]]:
+        """What the status says of each beside its health, by cluster id; None where nothing is known."""
+        return {
+            view.cluster.id: {
+                "device": device,
+                "seen": None if view.seen is None else time(view.seen),
+                "faults": view.faults,
+                "plays": view.plays or None,
+            }
+            for device, view in self.views.items()
+        }
 
 
 def _who(view: View) -> str:
@@ -182,29 +179,41 @@ def _count(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1000 else None
 
 
-def _told(status: dict[str, Any], key: str) -> Any:
-    """A member of the device's status, or else what its zones say, each by name; only plain values are repeated."""
-    value = _plain(status.get(key))
-    if value is not None:
-        return value
-    zones = status.get("zones")
-    if not isinstance(zones, dict):
+def _bulletins(zones: object) -> dict[str, str]:
+    found = list(zones.items())[:MAX_ZONES] if isinstance(zones, dict) else []
+    return {str(zone)[:40]: str(bulletin)[:64] for zone, bulletin in found}
+
+
+def _health(status: dict[str, Any], zones: dict[str, dict[str, Any]]) -> Health:
+    """Of the whole cluster: its worst line, and the first of its zones that says anything else."""
+    found: dict[str, Any] = {}
+    lines = [_word(zone.get("line")) for zone in zones.values()]
+    for row in (status, *zones.values()):
+        for member in MEASURED:
+            if member not in found and (value := _value(member, row.get(member))) is not None:
+                found[member] = value
+    return Health(line=max(lines, key=_BADNESS.index, default=Line.UNKNOWN), **found)
+
+
+def _word(value: object) -> Line:
+    return Line(value) if isinstance(value, str) and value in set(Line) else Line.UNKNOWN
+
+
+def _value(member: str, value: object) -> Any:
+    """A member of a health, if that is what was sent."""
+    if value is None:
         return None
-    told = {str(z)[:40]: v for z, zone in zones.items() if isinstance(zone, dict) and (v := _plain(zone.get(key)))}
-    return next(iter(told.values())) if len(told) == 1 else told or None
-
-
-def _plain(value: object) -> Any:
-    if isinstance(value, str):
-        return value[:LONGEST_WORD]
-    if isinstance(value, int | float):
-        return value
-    if isinstance(value, dict) and len(value) <= 16:
-        flat = {str(k)[:40]: v for k, v in value.items() if isinstance(v, str | int | float)}
-        return {k: v[:LONGEST_WORD] if isinstance(v, str) else v for k, v in flat.items()}
-    return None
+    if member == "test" and isinstance(value, dict):
+        try:
+            value = {**value, "at": parse_time(str(value.get("at"))).timestamp()}
+        except ValueError:
+            return None
+    try:
+        return getattr(msgspec.convert({member: value}, Health), member)
+    except msgspec.ValidationError:
+        return None
 
 
 def _weight(leaf: str, body: dict[str, Any]) -> int:
-    """How long it is kept when the outbox is full: receipts of emergencies are not told apart, so all acks weigh 2."""
-    return 2 if leaf == "ack" or body.get("kind") == "alarm" else 1
+    """How long it is kept when the outbox is full: never as long as what this station says itself."""
+    return 1 if leaf == "ack" or body.get("kind") == "alarm" else 0

@@ -6,25 +6,27 @@ the disk (CONTRACT section 4). A disk that takes nothing loses nothing: what cou
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
 from agent.core import commands as do
-from agent.core import people
+from agent.core import commune
 from agent.core.calendar import Calendar
 from agent.core.catalogue import Catalogue
+from agent.core.clusters import Clusters
 from agent.core.commands import Command
 from agent.core.intake import Intake, RefusalMeter
 from agent.core.ledger import Ledger
+from agent.core.passing import Passing
 from agent.core.plays import Play
 from agent.core.programme import Position, Programme, encode
 from agent.core.report import Reporter
 from agent.core.silences import Silences
 from agent.model import config as conf
 from agent.model import events as ev
-from agent.model.orders import Class
+from agent.model.orders import Class, Media
 from agent.model.records import (
     AppendLog,
     DropOut,
@@ -35,6 +37,7 @@ from agent.model.records import (
     PutProgramme,
     PutState,
     PutValue,
+    Snapshot,
     Write,
 )
 from agent.model.time import Instant
@@ -60,6 +63,7 @@ class Gate:
     def __init__(
         self,
         config: conf.Station,
+        snapshot: Snapshot,
         intake: Intake,
         ledger: Ledger,
         catalogue: Catalogue,
@@ -77,8 +81,13 @@ class Gate:
         self.plays: dict[str, Play] = {}
         self.silences = Silences()
         self.calendar = Calendar()
-        self.sign: people.Sign | None = None
+        self.sign: commune.Sign | None = None
         """Signs what the commune's own officers start; None: this station has no key."""
+        self.passing = Passing(config.fleet(), snapshot)
+        self.clusters = Clusters(config.fleet())
+        self.shared: dict[str, Media] = {}
+        """Stored messages as files of the content library, which clusters can fetch."""
+        self._own_counter = commune.OwnCounter(snapshot, now)
         self.storage_bad: str | None = None
         self.voice_up = False
         self._prepared: dict[tuple[str, Position, float], Play] = {}
@@ -203,6 +212,19 @@ class Gate:
         self._wants_old_ns = 0
         if p.class_ is Class.EMERGENCY:
             self._urgent = True
+
+    def take_ctr(self) -> int:
+        """A `ctr` of the station's own key that was never used."""
+        own = self.config.trust.station_authority
+        kids = [kid for kid, holder in self.intake.trusted.holders.items() if holder.authority.id == own]
+        ctr, writes = self._own_counter.next(max((self.intake.replay.highest(kid) for kid in kids), default=0))
+        self.ledger.write(*writes)
+        return ctr
+
+    def send_down(self, commands: Iterable[do.PassOn], *, urgent: bool) -> None:
+        """To the clusters, once what this event decided is on the disk; at once when urgent."""
+        self._act.extend(commands)
+        self._urgent = self._urgent or urgent
 
     def reply(self, reply: do.Reply) -> None:
         """Answer a person, after what was asked is durable."""

@@ -259,9 +259,7 @@ class Intake:
 
     def _route(self, topic: str) -> Route | None:
         route = Route.of(topic)
-        if route is None or (
-            route.name not in self._groups if route.group else route.name != self.station.device.id
-        ):
+        if route is None or (route.name not in self._groups if route.group else route.name != self.station.device.id):
             return None
         return route
 

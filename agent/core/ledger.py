@@ -60,6 +60,10 @@ class Ledger:
             body["cluster"] = cluster
         self.event("alarm", at, 2, body)
 
+    def pass_up(self, device: str, leaf: str, weight: int, body: bytes) -> None:
+        """Queue what a cluster says to the province, unchanged, on the cluster's own topic."""
+        self.write(*self.outbox.relay(device, leaf, weight, body))
+
     def ack(self, body: dict[str, Any], weight: int) -> bytes:
         """Queue an ack; returns its bytes, to be recorded with the order."""
         self.write(*self.outbox.append("ack", weight, body))

@@ -79,9 +79,18 @@ class Outbox:
             if not isinstance(body, dict):
                 raise ValueError("an event is a dict: it gets the row's seq")
             body = {**body, "seq": seq}
-        encoded = msgspec.json.encode(body)
+        return self._put(topic, weight, msgspec.json.encode(body))
+
+    def relay(self, device: str, leaf: str, weight: int, body: bytes) -> list[Write]:
+        """Keep another device's message for its own topic, bytes unchanged; what could never be sent is left out."""
+        if len(body) > self.max_row_bytes:
+            return []
+        return self._put(f"{device}/{leaf}", weight, body)
+
+    def _put(self, topic: str, weight: int, encoded: bytes) -> list[Write]:
         if len(encoded) > self.max_row_bytes:
             raise ValueError(f"a row of {len(encoded)} bytes is over the {self.max_row_bytes} allowed")
+        seq = self._next
         writes: list[Write] = []
         if seq >= self._reserved:
             self._reserved = seq + _BLOCK

@@ -7,6 +7,7 @@ still valid and not acknowledged by it: the same bytes, which it knows if it had
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
@@ -30,7 +31,7 @@ MAX_BYTES = 8 * 2**20
 class Row(Struct, kw_only=True):
     """One order for clusters. `target` as in an order's `aud`; `op` and `iss` of a desired topic, None on an order's.
 
-    `bulletin`: the id of a broadcast; `own`: this station signed it; `media`: what it plays from this station's library.
+    `bulletin`: the id of a broadcast; `own`: this station signed it; `media`: what it plays.
     """
 
     n: int
@@ -48,6 +49,7 @@ class Row(Struct, kw_only=True):
     own: bool = False
     bulletin: str | None = None
     title: str = ""
+    class_: str = ""
     start: str = ""
     media: list[Media] = []
 
@@ -71,6 +73,7 @@ class Passing:
         self.given_up = 0
         """Rows dropped because there were too many."""
         self._done: dict[int, set[str]] = {}
+        self._through: dict[int, set[str]] = {}
         self._next = 1
         self.damaged: list[str] = []
         for key, value in snapshot.values.items():
@@ -86,8 +89,8 @@ class Passing:
 
     # downwards
 
-    def take(self, topic: str, payload: bytes, trusted: Trusted, now: Instant) -> tuple[list[PassOn], list[Write]]:
-        """An order that came from the province: what to publish for the clusters, and the rows to write with it.
+    def take(self, topic: str, payload: bytes, trusted: Trusted, now: Instant) -> tuple[list[Row], list[Write]]:
+        """An order that came from the province: the new rows to publish for the clusters, and the writes with them.
 
         What no authority has signed, what has expired and what is passed on already goes nowhere.
         """
@@ -102,17 +105,17 @@ class Passing:
             return [], []
         if order.op == AUTHORITIES_OP and not order.authentic and not self._advances(order, trusted):
             return [], []
-        sends: list[PassOn] = []
+        rows: list[Row] = []
         writes: list[Write] = []
         for target in self._targets(route, order):
             row, dropped = self._add(order, target, route.op, route.iss)
             writes += dropped
             if row is not None:
-                sends.append(row.send(now))
+                rows.append(row)
                 writes.append(PutValue(key=row.key, value=msgspec.msgpack.encode(row)))
-        return sends, writes
+        return rows, writes
 
-    def add_own(self, raw: bytes, trusted: Trusted, target: str, *, media: Iterable[Media] = ()) -> tuple[Row, list[Write]]:
+    def add_own(self, raw: bytes, trusted: Trusted, target: str) -> tuple[Row, list[Write]]:
         """An order this station has signed for its clusters: its row, and the writes that keep it."""
         order = recall(raw, trusted)
         desired = order.op in STATE_OPS
@@ -120,7 +123,6 @@ class Passing:
         if row is None:
             raise LookupError("an order of our own was signed twice")
         row.own = True
-        row.media = list(media)
         return row, [*writes, PutValue(key=row.key, value=msgspec.msgpack.encode(row))]
 
     def _targets(self, route: Route, order: VerifiedOrder) -> list[str]:
@@ -169,7 +171,9 @@ class Passing:
             urgent=emergency or order.op in ("cancel", "silence"),
             bulletin=order.id,
             title=str(order.members.get("title", ""))[:200],
+            class_="" if order.class_ is None else order.class_.value,
             start=str(order.members.get("start", ""))[:64],
+            media=list(_media(order)),
         )
         self._next += 1
         self.rows[row.n] = row
@@ -190,6 +194,7 @@ class Passing:
     def _drop(self, n: int) -> list[Write]:
         row = self.rows.pop(n)
         self._done.pop(n, None)
+        self._through.pop(n, None)
         return [DropValue(key=row.key)]
 
     # what becomes of it
@@ -206,17 +211,26 @@ class Passing:
             if row.op is None
             and not self._over(row, now)
             and device not in self._done.get(row.n, ())
-            and self._reaches(row, device)
+            and self.reaches(row, device)
         ]
 
-    def acknowledged(self, device: str, iss: str, jti: str) -> list[Write]:
-        """A cluster has acknowledged an order; when all have, it is forgotten."""
+    def media(self) -> Iterator[tuple[Media, bool]]:
+        """What the rows will play, and whether that is soon: a programme's, not a schedule's."""
+        return ((media, row.op is None) for row in self.rows.values() for media in row.media)
+
+    def acknowledged(self, device: str, iss: str, jti: str, *, final: bool) -> list[Write]:
+        """A cluster has acknowledged an order. When it is through with all of them it is forgotten.
+
+        One with media is kept until then, because the clusters fetch them here.
+        """
         writes: list[Write] = []
         for row in list(self.rows.values()):
             if (row.by, row.jti) == (iss, jti) and row.op is None:
-                done = self._done.setdefault(row.n, set())
-                done.add(device)
-                if not row.own and {d for d in self.fleet if self._reaches(row, d)} <= done:
+                self._done.setdefault(row.n, set()).add(device)
+                through = self._through.setdefault(row.n, set())
+                if final or not row.media:
+                    through.add(device)
+                if not row.own and {d for d in self.fleet if self.reaches(row, d)} <= through:
                     writes += self._drop(row.n)
         return writes
 
@@ -237,7 +251,21 @@ class Passing:
         return row.op is None and row.exp is not None and now.surely > row.exp
 
     @staticmethod
-    def _reaches(row: Row, device: str) -> bool:
-        return row.target == device or row.target.startswith("group:") and (
-            device in row.aud or any(a.startswith("group:") for a in row.aud)
+    def reaches(row: Row, device: str) -> bool:
+        """Whether a cluster is (or, by a group that only it knows, may be) meant."""
+        return row.target == device or (
+            row.target.startswith("group:") and (device in row.aud or any(a.startswith("group:") for a in row.aud))
         )
+
+
+def _media(order: VerifiedOrder) -> Iterator[Media]:
+    """The media files that an order names, as far as they are well formed."""
+    entries = order.members.get("entries")
+    holders = (
+        [order.members, *(e for e in entries if isinstance(e, dict))] if isinstance(entries, list) else [order.members]
+    )
+    for items in (holder.get("items") for holder in holders):
+        for item in items if isinstance(items, list) else []:
+            if isinstance(item, dict) and "media" in item:
+                with contextlib.suppress(msgspec.ValidationError):
+                    yield msgspec.convert(item["media"], Media)

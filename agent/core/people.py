@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from agent.core import commune
 from agent.core.commands import Reply
+from agent.core.commune import Refusal
 from agent.core.programme import Programme, State
 from agent.core.recurrence import parse_time
 from agent.model.config import Button
@@ -19,18 +21,6 @@ from agent.model.time import Instant
 
 if TYPE_CHECKING:
     from agent.core.station import Station
-
-Sign = Callable[[str, dict[str, Any], Instant], tuple[str, bytes]]
-"""(op, args, now) → (topic, compact JWS) by the station's own key."""
-
-
-class Refusal(Exception):  # noqa: N818 - an answer, not a failure
-    """The answer is no: `reason` is the contract's word where there is one, `detail` for people."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
 
 
 def answer(station: Station, asked: Asked, now: Instant) -> None:
@@ -61,7 +51,7 @@ def everyday_button(station: Station, button: Button, now: Instant) -> None:
         "approved_by": button.name or button.id,
     }
     try:
-        _admit(station, "broadcast", args, now)
+        commune.broadcast(station, args, now)
     except Refusal as refusal:
         station.ledger.alarm("button-refused", f"{button.id}: {refusal.detail}", now.wall)
 
@@ -136,7 +126,7 @@ def _add(station: Station, args: dict[str, Any], now: Instant) -> dict[str, Any]
     }
     if args.get("repeat"):
         order["repeat"] = {"count": int(args["repeat"]), "interval_s": 5}
-    _admit(station, "broadcast", order, now)
+    commune.broadcast(station, order, now)
     return {"id": order["id"]}
 
 
@@ -151,42 +141,23 @@ def _play(station: Station, args: dict[str, Any], now: Instant) -> dict[str, Any
         "resume": "drop",
         "approved_by": args.get("approved_by") or "tram play",
     }
-    _admit(station, "broadcast", order, now)
+    commune.broadcast(station, order, now)
     return {"id": order["id"]}
 
 
 def _silence(station: Station, args: dict[str, Any], now: Instant) -> dict[str, Any]:
-    scope = station.config.device.id
-    iss = station.config.trust.station_authority or ""
-    held = station.intake.replay.in_force(iss, scope, "silence")
-    order: dict[str, Any] = {
-        "scope": scope,
-        "version": 1 if held is None else held.version + 1,
-        "on": bool(args["on"]),
-        "zones": args.get("zones") or ["*"],
-    }
+    order: dict[str, Any] = {"on": bool(args["on"]), "zones": args.get("zones") or ["*"]}
     if args.get("until"):
         order["until"] = args["until"]
-    _admit(station, "silence", order, now)
+    commune.silence(station, order, now)
     if order["on"]:
         # A silence by order leaves the commune's own programmes alone; an officer at the station means those too.
-        station.stop_local(now, remote_emergencies=False, zones=station.config.match(order["zones"]))
+        station.stop_local(now, remote_emergencies=False, selectors=order["zones"])
     return {"on": order["on"]}
 
 
 def _today(station: Station, args: dict[str, Any], now: Instant) -> list[dict[str, Any]]:
-    return station.coming(now, 24 * 3600.0)
-
-
-def _admit(station: Station, op: str, args: dict[str, Any], now: Instant) -> None:
-    if station.sign is None:
-        raise Refusal(
-            "not-authorised", "this station has no key of its own (trust.station_key, trust.station_authority)"
-        )
-    topic, raw = station.sign(op, args, now)
-    reason, detail = station.admit(topic, raw, op != "broadcast", now)
-    if reason is not None:
-        raise Refusal(reason, detail or reason)
+    return [*station.coming(now, 24 * 3600.0), *commune.coming(station)]
 
 
 _HANDLERS: dict[str, Callable[[Station, dict[str, Any], Instant], Any]] = {

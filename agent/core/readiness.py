@@ -26,6 +26,8 @@ FALLBACK_S = 3.0
 """So long a relay that is to begin at once waits for its fallback; one with a time to begin never waits beyond it."""
 BRIDGE_S = 10.0
 """So long the siren of an emergency bridges what cannot be had for now; then the alert goes on without it."""
+SOME_DAY = 4e9
+"""Due time of what clusters will want by a schedule that is not this station's own."""
 DRILL_CHIME = "drill"
 
 
@@ -162,6 +164,11 @@ class Readiness(Outcomes):
                 source = (media.sha256, media.url)
                 if source not in needs and allowed(media.url, self.config):
                     needs[source] = Need(media, start, entry.class_.weight, pinned=start < now.wall + 86400.0)
+        # What the clusters are to fetch here, once for all of them.
+        for media, soon in [*((m, True) for m in self.shared.values()), *self.passing.media()]:
+            if allowed(media.url, self.config) or media.url.startswith("local:"):
+                need = Need(media, 0.0 if soon else SOME_DAY, 1 if soon else 0, pinned=soon)
+                needs.setdefault((media.sha256, media.url), need)
         wanted = tuple(needs[k] for k in sorted(needs))
         if wanted != self._wants:
             self._wants = wanted

@@ -25,6 +25,9 @@ STATUS_S = 3600.0
 MIN_GAP_S = 300.0
 """At most 12 status messages an hour on changes: after a burst of 3 the gap is five minutes."""
 BURST = 3
+PARENT_SILENT_S = 300.0
+"""A cluster without its station is alone after so long."""
+_SILENT = {"source": "no connection to the source system", "parent": "no connection to the station"}
 CAPABILITIES = ["sound", "screen", "speech", "schedule", "silence"]
 
 
@@ -56,9 +59,9 @@ class Reporter:
         self._refilled = start
         self._dirty = True
         self._state_published = False
-        self._link_up = False
-        self._link_changed = start
-        self._silent_alarm = False
+        self._links = {name: False for name, on in (("source", config.mqtt), ("parent", config.parent)) if on}
+        self._link_changed = dict.fromkeys(self._links, start)
+        self._silent: set[str] = set()
         self._relays: dict[str, bool] = {}
         self._power: dict[str, str] = {}
         self._levels: dict[str, float | None] = {}
@@ -117,14 +120,19 @@ class Reporter:
             self._faults.pop(key, None)
         self.changed()
 
-    def link(self, up: bool, now: Instant) -> None:
-        """The source came or went."""
-        if up != self._link_up:
-            self._link_up = up
-            self._link_changed = _seconds(now)
+    def link(self, name: str, up: bool, now: Instant) -> None:
+        """The source, or a cluster's station ("parent"), came or went."""
+        if up != self._links.get(name):
+            self._links[name] = up
+            self._link_changed[name] = _seconds(now)
         if up:
             self._state_published = False
         self.changed()
+
+    @property
+    def _link_up(self) -> bool:
+        """Whether anybody hears what is published."""
+        return any(self._links.values())
 
     def changed(self) -> None:
         """The status has changed; it is sent soon, together with what else changes."""
@@ -168,15 +176,14 @@ class Reporter:
 
     def _source_silence(self, station: Station, now: Instant) -> None:
         mqtt = self._config.mqtt
-        if mqtt is None:
-            return
-        silent = not self._link_up and _seconds(now) - self._link_changed >= mqtt.source_silent_alarm_s
-        if silent != self._silent_alarm:
-            self._silent_alarm = silent
-            detail = "no connection to the source system"
-            alarm = ev.Alarm("source-silent", detail, on=silent)
-            self.alarm(alarm)
-            station.ledger.alarm(alarm.what, detail, now.wall, on=silent)
+        limits = {"source": mqtt.source_silent_alarm_s if mqtt else 0.0, "parent": PARENT_SILENT_S}
+        for name, up in self._links.items():
+            silent = not up and _seconds(now) - self._link_changed[name] >= limits[name]
+            if silent != (name in self._silent):
+                self._silent ^= {name}
+                alarm = ev.Alarm(f"{name}-silent", _SILENT[name], on=silent)
+                self.alarm(alarm)
+                station.ledger.alarm(alarm.what, alarm.detail, now.wall, on=silent)
 
     # the messages
 
@@ -245,9 +252,9 @@ class Reporter:
             "agent": self._version,
             "image": self._image,
             "since": time(self._since.wall),
-            "online": self._link_up,
+            "online": self._links.get("source", self._link_up),
             "zones": zones,
-            "clusters": self.health.cluster_rows(time),
+            "clusters": self._clusters(station),
             "faults": [{"what": k, "detail": v} for k, v in sorted(self._faults.items())],
             "clock": {"trusted": now.trusted},
             "outbox": {"rows": len(outbox), "dropped": sum(outbox.dropped.values())},
@@ -263,6 +270,8 @@ class Reporter:
             ],
             "next": station.coming(now, 24 * 3600.0),
         }
+        if "parent" in self._links:
+            status["parent"] = {"online": self._links["parent"]}
         if self._relays:
             status["relays"] = self._relays
         if self._voice:
@@ -270,3 +279,10 @@ class Reporter:
         if self._frames:
             status["frames"] = self._frames
         return status | self._machine()
+
+    def _clusters(self, station: Station) -> dict[str, dict[str, Any]]:
+        """Of each cluster its health, and what it says beside it."""
+        rows = self.health.cluster_rows(station.ledger.time)
+        for name, more in station.clusters.rows(station.ledger.time).items():
+            rows[name] = {key: value for key, value in (rows[name] | more).items() if value is not None}
+        return rows

@@ -51,7 +51,7 @@ class Station(Admission):
         reporter: Reporter,
         now: Instant,
     ) -> None:
-        super().__init__(config, intake, ledger, catalogue, reporter, now)
+        super().__init__(config, snapshot, intake, ledger, catalogue, reporter, now)
         self._restore(snapshot, now)
 
     def handle(self, event: Struct, now: Instant) -> list[Command]:
@@ -134,9 +134,9 @@ class Station(Admission):
                 self.ledger.alarm("screen", event.detail, now.wall)
                 self.reporter.fault("screen", event.detail, None)
             case ev.LinkUp():
-                self.reporter.link(True, now)
+                self.reporter.link(event.link, True, now)
             case ev.LinkDown():
-                self.reporter.link(False, now)
+                self.reporter.link(event.link, False, now)
             case ev.OutTaken():
                 self.ledger.write(*self.ledger.outbox.taken(event.seq))
                 rows = self.ledger.outbox.hand_over()
@@ -145,8 +145,18 @@ class Station(Admission):
             case ev.Alarm():
                 self._alarm(event, now)
             case Sensed() | ClusterSeen():
-                for alarm in self.reporter.health.take(event):
-                    self._alarm(alarm, now)
+                self.learn(event, now)
+            case ev.ClustersUp():
+                self.reporter.alarm(ev.Alarm("cluster-link", "", on=False))
+                self.send_down(self.passing.all_of(now), urgent=False)
+                self.clusters.up(now)
+            case ev.ClusterSaid():
+                self._after.append(do.Acknowledge(event.token))
+                if self.clusters.said(self, event, now):
+                    self.send_down(self.passing.for_cluster(event.device, now), urgent=True)
+            case ev.MessageShared():
+                self.shared[event.message] = event.media
+                self._wants_old_ns = 0
             case ev.ChildDied():
                 self.ledger.alarm("child-died", f"{event.name}: {event.detail}", now.wall)
                 self.reporter.fault("child-died", f"{event.name}: {event.detail}", None)
@@ -155,6 +165,11 @@ class Station(Admission):
             case _:
                 raise LookupError(f"nothing handles {type(event).__name__}")
         return []
+
+    def learn(self, news: Sensed | ClusterSeen, now: Instant) -> None:
+        """Something is known anew of a line or a cluster."""
+        for alarm in self.reporter.health.take(news):
+            self._alarm(alarm, now)
 
     def _alarm(self, alarm: ev.Alarm, now: Instant) -> None:
         self.ledger.alarm(alarm.what, alarm.detail, now.wall, alarm.zone, on=alarm.on, cluster=alarm.cluster)
@@ -170,7 +185,7 @@ class Station(Admission):
             return
         acts = "held" if button.hold_s and not button.action.stop else "pressed"
         if button.action.stop and event.state in ("pressed", "held"):
-            self.stop_local(now, remote_emergencies=event.state == "held", zones=self.config.match(button.zones))
+            self.stop_local(now, remote_emergencies=event.state == "held", selectors=button.zones)
         elif button.action.message and event.state == acts and button.class_ is not Class.EMERGENCY:
             people.everyday_button(self, button, now)
 
@@ -216,6 +231,8 @@ class Station(Admission):
                 self._tombstones[value_key.removeprefix("tombstone/")] = float(value)
             elif value_key.startswith("accepted/"):
                 self.calendar.accepted.add(value_key.removeprefix("accepted/"))
+        for detail in self.passing.damaged:
+            self.ledger.alarm("store-damaged", detail, now.wall)
         silences_known = self._restore_silences(snapshot.values.get(SILENCES_KEY), now)
         for state in snapshot.states:
             if state.op == "silence" and silences_known:
@@ -327,6 +344,8 @@ class Station(Admission):
         self._screen_until = {key: at + step for key, at in self._screen_until.items()}
 
     def _expire(self, now: Instant) -> None:
+        self.ledger.write(*self.passing.expire(now))
+        self.clusters.due(self, now)
         if self.silences.expire(now.surely):
             self._act.append(do.ToVoice(vo.Lock(zones=self._locked(now))))
         for key in [k for k, exp in self._tombstones.items() if exp < now.surely]:

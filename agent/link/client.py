@@ -141,10 +141,10 @@ class MqttLink:
             )
             reason = connection.run()
         except OSError as error:
-            reason = explain(error, self.settings.host, self.settings.port)
+            reason = explain(error, self.settings.host, self.settings.port, self.settings.section)
         except Exception as error:
             log.exception("the link failed")
-            reason = explain(error, self.settings.host, self.settings.port)
+            reason = explain(error, self.settings.host, self.settings.port, self.settings.section)
         self._connection = None
         was_up = connection is not None and connection.up
         if connection is not None:

@@ -138,7 +138,7 @@ class Connection:
         self._inbox = inbox
         self._wait = wait
         self._stopping = stopping
-        self._targets = topics.targets(settings.device, settings.groups)
+        self._targets = [*topics.targets(settings.device, settings.groups), *settings.others]
         self._reason: str | None = None
         self._birth = 0
         self._window = 1
@@ -230,7 +230,7 @@ class Connection:
         )
         client.connect_timeout = s.connect_timeout_s
         client.max_inflight_messages = s.in_flight
-        client.tls_set_context(context(s.ca, s.cert, s.key, check_dates=self.check_dates))
+        client.tls_set_context(context(s.ca, s.cert, s.key, check_dates=self.check_dates, section=s.section))
         client.enable_logger(self._errors.logger)
         note = self._happened.append
         client.on_socket_open = self._before_connect
@@ -396,7 +396,9 @@ class Connection:
         return [w for w in self._in_flight.values() if isinstance(w, str)]
 
     def _publish(self, what: PutOut | str, leaf: str, body: bytes, *, retain: bool = False) -> None:
-        info = self._client.publish(topics.up(self._s.device, leaf), body, qos=1, retain=retain)
+        other, _, leaf = leaf.rpartition("/")
+        topic = topics.up(other or self._s.device, leaf)
+        info = self._client.publish(topic, body, qos=1, retain=retain or leaf == "state")
         self._in_flight[info.mid] = what
         if info.rc != mqtt.MQTT_ERR_SUCCESS:
             self._end(self._broken())
@@ -437,7 +439,7 @@ class Connection:
         if not self.up and isinstance(error, ConnectionError | ssl.SSLEOFError | ssl.SSLZeroReturnError | None):
             return f"{where} cut the connection before it answered (does it accept our certificate?)"
         if error is not None:
-            return explain(error, self._s.host, self._s.port)
+            return explain(error, self._s.host, self._s.port, self._s.section)
         return f"the connection to {where} broke"
 
 

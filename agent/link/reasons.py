@@ -11,8 +11,8 @@ from agent.link.tls import CredentialError
 _NO_WAY = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL}
 
 
-def explain(error: BaseException, host: str, port: int) -> str:
-    """The sentence for an error of connecting, or of an existing connection, to `host`:`port`."""
+def explain(error: BaseException, host: str, port: int, section: str = "mqtt") -> str:
+    """The sentence for an error of connecting, or of an existing connection, to `host`:`port` of that section."""
     where = f"{host}:{port}"
     match error:
         case CredentialError():
@@ -20,11 +20,11 @@ def explain(error: BaseException, host: str, port: int) -> str:
         case ssl.SSLCertVerificationError():
             return _unverified(error, host)
         case ssl.SSLError():
-            return _tls(error, where)
+            return _tls(error, where, section)
         case socket.gaierror():
-            return f"the name {host} cannot be resolved (is the network up, and mqtt.host right?)"
+            return f"the name {host} cannot be resolved (is the network up, and {section}.host right?)"
         case ConnectionRefusedError():
-            return f"{where} refuses connections (is the broker running, and mqtt.port right?)"
+            return f"{where} refuses connections (is the broker running, and {section}.port right?)"
         case TimeoutError():
             return f"{where} does not answer"
         case ConnectionResetError() | BrokenPipeError():
@@ -49,12 +49,12 @@ def _unverified(error: ssl.SSLCertVerificationError, host: str) -> str:
             return f"the source's certificate was not issued by our authority: {error.verify_message}"
 
 
-def _tls(error: ssl.SSLError, where: str) -> str:
+def _tls(error: ssl.SSLError, where: str, section: str) -> str:
     reason = error.reason or ""
     if "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason or "ACCESS_DENIED" in reason):
         return f"the source refuses our certificate ({_words(reason)})"
     if reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}:
-        return f"{where} does not speak TLS (is mqtt.port right?)"
+        return f"{where} does not speak TLS (is {section}.port right?)"
     if "PROTOCOL" in reason:
         return f"{where} and this device have no TLS version in common"
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):

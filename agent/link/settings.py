@@ -22,6 +22,10 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     device: str
     groups: list[str] = []
+    others: list[str] = []
+    """Devices whose orders are received too: the clusters for which a station stands in."""
+    section: str = "mqtt"
+    """Of the configuration, for sentences about what is wrong there."""
     host: str
     port: int = 8883
     ca: str
@@ -52,12 +56,36 @@ class Settings(Struct, frozen=True, kw_only=True):
         return cls(
             device=station.device.id,
             groups=list(station.device.groups),
+            others=list(station.fleet()),
             host=m.host,
             port=m.port,
             ca=m.ca,
             cert=m.cert,
             key=m.key,
             backoff_max_s=m.reconnect_max_s,
+        )
+
+    @classmethod
+    def to_parent(cls, station: Station) -> Settings:
+        """A cluster's to its station, on the local network: traffic is free there, and what is gone is missed soon.
+
+        ValueError when the configuration has no `parent`.
+        """
+        p = station.parent
+        if p is None:
+            raise ValueError("the configuration has no parent section")
+        return cls(
+            device=station.device.id,
+            groups=list(station.device.groups),
+            section="parent",
+            host=p.host,
+            port=p.port,
+            ca=p.ca,
+            cert=p.cert,
+            key=p.key,
+            keepalive_s=20,
+            will_delay_s=5,
+            backoff_max_s=10.0,
         )
 
 

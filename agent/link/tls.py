@@ -13,9 +13,12 @@ class CredentialError(OSError):
     """A certificate or key file cannot be used; the message is for people."""
 
 
-def context(ca: str, cert: str, key: str, *, check_dates: bool) -> ssl.SSLContext:
-    """A client context: TLS 1.2 or later, chain and host name verified, dates too if asked. CredentialError."""
-    for name, path in (("mqtt.ca", ca), ("mqtt.cert", cert), ("mqtt.key", key)):
+def context(ca: str, cert: str, key: str, *, check_dates: bool, section: str = "mqtt") -> ssl.SSLContext:
+    """A client context: TLS 1.2 or later, chain and host name verified, dates too if asked. CredentialError.
+
+    `section` of the configuration is where the files are named.
+    """
+    for name, path in ((f"{section}.ca", ca), (f"{section}.cert", cert), (f"{section}.key", key)):
         try:
             Path(path).read_bytes()
         except OSError as error:
@@ -25,11 +28,11 @@ def context(ca: str, cert: str, key: str, *, check_dates: bool) -> ssl.SSLContex
     try:
         made.load_verify_locations(ca)
     except ssl.SSLError as error:
-        raise CredentialError(f"mqtt.ca: {ca} holds no usable certificate") from error
+        raise CredentialError(f"{section}.ca: {ca} holds no usable certificate") from error
     try:
         made.load_cert_chain(cert, key)
     except ssl.SSLError as error:
-        raise CredentialError(f"mqtt.cert and mqtt.key: {cert} and {key} do not belong together") from error
+        raise CredentialError(f"{section}.cert and {section}.key: {cert} and {key} do not belong together") from error
     if not check_dates:
         made.verify_flags = ssl.VerifyFlags(made.verify_flags | _NO_CHECK_TIME)
     return made

@@ -18,6 +18,7 @@ Unit = Annotated[str, Meta(pattern=r"\A[a-z0-9-]{1,40}(/[a-z0-9-]{1,40})*\Z")]
 Pin = Annotated[int, Meta(ge=0, le=53)]
 HourRange = Annotated[str, Meta(pattern=r"\A([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-4]):[0-5][0-9]\Z")]
 Decibel = Annotated[float, Meta(ge=-60, le=12)]
+MEDIA_ADDRESS = r"\Ahttps://[A-Za-z0-9.:\[\]-]+/media\Z"
 Seconds = Annotated[float, Meta(ge=0, le=3600)]
 
 
@@ -71,7 +72,7 @@ class Parent(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ca: str
     cert: str
     key: str
-    media: Annotated[str, Meta(pattern=r"\Ahttps://[A-Za-z0-9.:\[\]-]+/media\Z")] | None = None
+    media: Annotated[str, Meta(pattern=MEDIA_ADDRESS)] | None = None
     """Where its library is, "https://…/media": asked before an order's own address. None: not asked."""
 
 
@@ -330,6 +331,17 @@ class Station(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def fleet(self) -> dict[str, Cluster]:
         """The clusters and boards that run Trạm themselves, by device id."""
         return {c.device: c for c in self.clusters if c.device is not None}
+
+    def places(self) -> list[str]:
+        """What people may name as a place of a programme: zones, and clusters that run Trạm themselves."""
+        return [*(z.id for z in self.zones), *(c.id for c in self.fleet().values())]
+
+    def reaches(self, selector: str) -> bool:
+        """Whether a selector names a zone here or a cluster on the station's link."""
+        fleet = self.fleet().values()
+        return bool(self.match([selector])) or any(
+            selector in ("*", c.id, *(f"tag:{tag}" for tag in c.tags)) or selector.startswith("kind:") for c in fleet
+        )
 
     def zone(self, zone_id: str) -> Zone:
         """The zone of that id; KeyError when there is none."""

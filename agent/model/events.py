@@ -6,11 +6,15 @@ from typing import Any
 
 from msgspec import Struct
 
+from agent.model.orders import Media
 from agent.model.records import PutOut
 
 
 class LinkUp(Struct, frozen=True):
-    """Connected and subscribed. `birth` is this connection's number. `link`: "source", or "parent" (a cluster's station)."""
+    """Connected and subscribed. `birth` is this connection's number.
+
+    `link`: "source", or "parent", a cluster's station.
+    """
 
     birth: int
     link: str = "source"
@@ -140,6 +144,13 @@ class MessageRecorded(Struct, frozen=True):
     sound: Sound
 
 
+class MessageShared(Struct, frozen=True):
+    """A stored message is a file of the content library, so that clusters can have it."""
+
+    message: str
+    media: Media
+
+
 class Alarm(Struct, frozen=True):
     """Something a person must know; `what` is a stable word. `on` False: it is over."""
 
@@ -190,6 +201,7 @@ __all__ = [
     "MediaFailed",
     "MediaReady",
     "MessageRecorded",
+    "MessageShared",
     "OrderArrived",
     "OutTaken",
     "PutOut",

@@ -19,6 +19,7 @@ import msgspec
 from msgspec import inspect as types
 
 from agent.model.config import (
+    MEDIA_ADDRESS,
     ClusterLink,
     Content,
     Hardware,
@@ -346,6 +347,7 @@ _SHAPES: dict[str, Text] = {
     _pattern(HourRange): Text("two times of day, as “21:30-05:00”"),
     _pattern(Unit): Text("the administrative unit as a path of small letters, digits and hyphens, as “84/86/xa-mau”"),
     _pattern(AuthorityId): Text("small letters a–z, digits, dots and hyphens, at most 40"),
+    MEDIA_ADDRESS: Text("the address of the station's library, as “https://10.20.0.5:8443/media”"),
     _pattern(Sha256): Text("a SHA-256: 64 characters 0–9 and a–f"),
 }
 

@@ -52,7 +52,10 @@ class AppendLog(Struct, frozen=True, kw_only=True):
 
 
 class PutOut(Struct, frozen=True, kw_only=True):
-    """An outbox row. `topic` "event" or "ack"; `weight` 0 least important … 3 emergency (dropped last)."""
+    """An outbox row. `weight` 0 least important … 3 emergency (dropped last).
+
+    `topic`: "event" or "ack" of this device, or "<device>/<leaf>" of a cluster that it passes on for.
+    """
 
     seq: int
     topic: str

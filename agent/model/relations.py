@@ -77,8 +77,7 @@ class Relations:
                 self.wrong(f"{path}.text", Text("The message has no words."), Text("Write what is to be spoken."))
         for path, source in self.entries("sources"):
             self.source(path, source)
-        for path, cluster in self.entries("clusters"):
-            self.known(f"{path}.zone", cluster.get("zone"), "zones")
+        self.clusters()
 
     def pins(self) -> Iterator[tuple[str, Any]]:
         """Every use of a pin. A key switch may serve several buttons: it counts once."""
@@ -138,6 +137,38 @@ class Relations:
             remedy = Text("Add an entry with this id under “{kind}:”.", kind=kind)
         self.wrong(path, Text("There is no “{name}” under “{kind}:”.", name=name, kind=kind), remedy)
 
+    def clusters(self) -> None:
+        """A cluster runs Trạm itself, and is reached over the link, or carries a zone; only it has a parent."""
+        link = self.station.get("cluster_link", None)
+        self.once(
+            ((f"{p}.device", c.get("device")) for p, c in self.entries("clusters")),
+            lambda value, first: Text("The id “{value}” is already used by {first}.", value=value, first=first),
+            Text("Give each entry an id of its own."),
+        )
+        for path, cluster in self.entries("clusters"):
+            self.known(f"{path}.zone", cluster.get("zone"), "zones")
+            if cluster.get("device", None) is None:
+                continue
+            if cluster.get("zone", None) is not None:
+                self.wrong(
+                    f"{path}.zone",
+                    Text("The cluster is given a device and a zone."),
+                    Text("Keep “device” if it runs Trạm itself, “zone” if it carries the sound of this station."),
+                )
+            if link is None:
+                self.wrong(
+                    f"{path}.device",
+                    Text("The cluster runs Trạm itself, but the station has no link for it."),
+                    Text("Add “cluster_link:” with “host: …” and the others of its keys."),
+                )
+        own = self.group("device").get("role", "station")
+        if self.station.get("parent", None) is not None and own == "station":
+            self.wrong(
+                "parent",
+                Text("A station has no parent."),
+                Text("Write “role: cluster” or “role: board” under “device:”, or delete “parent:”."),
+            )
+
     def timezone(self) -> None:
         """The time zone's rules are on this machine."""
         name = self.station.get("timezone")
@@ -156,13 +187,16 @@ class Relations:
 
     def hosts(self) -> None:
         """Names of machines, without scheme, path and (for the broker) port."""
-        host = self.group("mqtt").get("host")
-        if isinstance(host, str) and not re.fullmatch(r"[A-Za-z0-9.-]+|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*", host, re.ASCII):
-            self.wrong(
-                "mqtt.host",
-                Text("“{host}” is not the name of a machine.", host=host[:60]),
-                Text("Write only the name, as “nguon.example.vn”; the port has a line of its own, “port:”."),
-            )
+        for section in ("mqtt", "parent", "cluster_link"):
+            host = self.group(section).get("host")
+            if isinstance(host, str) and not re.fullmatch(
+                r"[A-Za-z0-9.-]+|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*", host, re.ASCII
+            ):
+                self.wrong(
+                    f"{section}.host",
+                    Text("“{host}” is not the name of a machine.", host=host[:60]),
+                    Text("Write only the name, as “nguon.example.vn”; the port has a line of its own, “port:”."),
+                )
         hosts = self.group("content").get("allowed_hosts")
         for i, host in enumerate(hosts if isinstance(hosts, list) else []):
             if isinstance(host, str) and not re.fullmatch(
@@ -327,7 +361,10 @@ class Relations:
         if not isinstance(selector, str) or selector == "*":
             return
         prefix, colon, rest = selector.partition(":")
-        zones = [zone for _, zone in self.entries("zones")]
+        fleet = [cluster for _, cluster in self.entries("clusters") if cluster.get("device", None) is not None]
+        zones = [zone for _, zone in self.entries("zones")] + fleet
+        if selector in {cluster.get("id") for cluster in fleet}:
+            return
         tagged = [z["tags"] for z in zones if isinstance(z.get("tags"), list)]
         tags = {tag for tags in tagged for tag in tags if isinstance(tag, str)}
         if not colon:

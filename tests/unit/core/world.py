@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -885,15 +885,23 @@ class World:
     def _path(self, sha256: str) -> str | None:
         return f"/media/{sha256}" if sha256 in self.media else None
 
-    def _sign(self, op: str, args: dict[str, Any], now: Instant) -> tuple[str, bytes]:
+    def _sign(
+        self,
+        op: str,
+        args: dict[str, Any],
+        now: Instant,
+        *,
+        ctr: int | None,
+        aud: Sequence[str] | None = None,
+        ttl: float | None = None,
+    ) -> tuple[str, bytes]:
         iss = "xa-mau"
-        command = op == "broadcast"
-        ctr = None
-        if command:
+        command = ctr is not None
+        if command:  # one count for this key, whoever of this world signs with it
             self.province.ctr[iss] += 1
             ctr = self.province.ctr[iss]
         raw = self.province.signer(iss).order(
-            op, args, [DEVICE], now=now.wall, ttl=3600.0 if command else None, ctr=ctr
+            op, args, aud or [DEVICE], now=now.wall, ttl=ttl or 3600.0 if command else None, ctr=ctr
         )
         return topics.order(DEVICE) if command else topics.desired(DEVICE, op, iss), raw.encode()
 
