@@ -56,6 +56,7 @@ from agent.sound.feeds import DecoderFeeds
 from agent.sound.speech import OfflineSpeech
 from agent.store.database import SqliteStore
 from agent.store.library import ContentLibrary, adopt
+from agent.store.serving import Serving
 from agent.trust.authorities import AuthoritiesError, Trusted
 from agent.trust.keys import BadKeyError
 from agent.trust.refusal import Refusal
@@ -116,7 +117,7 @@ class App:
         self.time = TrustedTime(earliest, _floor(snapshot))
         self._watch_clock(first=True)
         now = self.now()
-        self.library = ContentLibrary(data, config.content, self.inbox)
+        self.library = ContentLibrary(data, config.content, self.inbox, parent=config.parent)
         self.speech = OfflineSpeech(self.inbox, data / "speech")
         supervised = machine.supervised()
         self.feeds = DecoderFeeds(
@@ -141,6 +142,8 @@ class App:
         )
         self.owner.sign = self._signing(config)
         self.hub, self.link = self._make_links(config, data, now)
+        below = config.cluster_link
+        self.serving = None if below is None else Serving(self.library.folder, below, self.inbox)
         self.voice = VoiceKeeper(config_path, config, self.inbox, elsewhere=supervised)
         self.screens = Screens(config.zones, self.inbox)
         self.desk = Desk(run / "agent.sock", self._asked)
@@ -183,6 +186,7 @@ class App:
             ("screens", self.screens.start, self.screens.stop),
             ("expander", self.expander.start, self.expander.stop),
             ("hub", self.hub.start, self.hub.stop),
+            *([("serving", self.serving.start, self.serving.stop)] if self.serving is not None else []),
             ("link", self.link.start, self.link.stop),
         ]
         with contextlib.ExitStack() as stack:

@@ -48,12 +48,19 @@ def _status(context: Context, document: dict[str, Any]) -> None:
         click.echo()
         show.table([_("Relay"), _("State")], relays)
     clusters = [
-        (name, yes_no(c.get("online")), context.clock(c.get("seen")), word(c.get("line", "")))
+        (
+            c.get("name") or name,
+            c.get("hamlet"),
+            yes_no(c["online"]) if "online" in c else word("unknown"),
+            context.clock(c.get("seen")),
+            word(c.get("line", "")),
+            ", ".join(c["plays"].values()) if isinstance(c.get("plays"), dict) else None,
+        )
         for name, c in _named(document.get("clusters"))
     ]
     if clusters:
         click.echo()
-        show.table([_("Cluster"), _("Online"), _("Last seen"), _("Line")], clusters)
+        show.table([_("Cluster"), _("Hamlet"), _("Online"), _("Last seen"), _("Line"), _("On air")], clusters)
     silences = [(s.get("iss"), s.get("zones"), context.clock(s.get("until"))) for s in _dicts(document.get("silences"))]
     if silences:
         click.echo()

@@ -42,6 +42,7 @@ class Admission(Airing):
         rows, writes = self.passing.take(event.topic, event.payload, self.intake.trusted, now)
         if rows:
             self.ledger.write(*writes)
+            self._wants_old_ns = 0
             self.send_down([row.send(now) for row in rows], urgent=any(row.urgent for row in rows))
         self.admit(event.topic, event.payload, event.retain, now)
 

@@ -14,6 +14,9 @@ from agent.model.orders import Item, Media
 from agent.model.voice import RATE
 from agent.ports import Piece
 
+LOCAL = "local:"
+"""The scheme of files that were added at the station itself."""
+
 
 class Cue(Struct, kw_only=True):
     """One item as sound. Exactly one of: a `path`, a live `url`, still `pending`, or `failed` (why, for people)."""
@@ -48,7 +51,12 @@ class Cue(Struct, kw_only=True):
 
 
 def allowed(url: str, config: Station) -> bool:
-    """Whether the configuration lets content come from there (CONTRACT section 4): HTTPS, a listed host[:port]."""
+    """Whether the configuration lets content come from there (CONTRACT section 4): HTTPS, a listed host[:port].
+
+    What a station has added itself ("local:…") its clusters can have from it alone.
+    """
+    if config.parent is not None and url.startswith(LOCAL):
+        return True
     try:
         parts = urlsplit(url)
         port = parts.port

@@ -70,15 +70,17 @@ class OwnCounter:
     def __init__(self, snapshot: Snapshot, now: Instant) -> None:
         stored = snapshot.values.get(self.KEY, b"")
         self._used = int(stored) if stored.isdigit() else int(now.wall) if snapshot.empty else 0
-        self._reserved = self._used
+        self._reserved = 0
+
+    def begin(self) -> Write:
+        """What reserves the first block: at boot, so that it is on the disk long before a button is pressed."""
+        self._reserved = self._used + self.BLOCK
+        return PutValue(key=self.KEY, value=b"%d" % self._reserved)
 
     def next(self, highest: int) -> tuple[int, list[Write]]:
         """A counter above `highest` and all given out before, and what must be written with it."""
         self._used = max(self._used, highest) + 1
-        if self._used + self.BLOCK // 2 <= self._reserved:
-            return self._used, []
-        self._reserved = self._used + self.BLOCK
-        return self._used, [PutValue(key=self.KEY, value=b"%d" % self._reserved)]
+        return self._used, [self.begin()] if self._used + self.BLOCK // 2 > self._reserved else []
 
 
 # for the station's own zones

@@ -8,7 +8,7 @@ import msgspec
 
 from agent.core import commands as do
 from agent.core import rules
-from agent.core.catalogue import Cue, allowed
+from agent.core.catalogue import LOCAL, Cue, allowed
 from agent.core.gate import LEAD_S
 from agent.core.outcomes import Outcomes
 from agent.core.programme import By, Programme, Stage
@@ -166,7 +166,7 @@ class Readiness(Outcomes):
                     needs[source] = Need(media, start, entry.class_.weight, pinned=start < now.wall + 86400.0)
         # What the clusters are to fetch here, once for all of them.
         for media, soon in [*((m, True) for m in self.shared.values()), *self.passing.media()]:
-            if allowed(media.url, self.config) or media.url.startswith("local:"):
+            if allowed(media.url, self.config) or media.url.startswith(LOCAL):
                 need = Need(media, 0.0 if soon else SOME_DAY, 1 if soon else 0, pinned=soon)
                 needs.setdefault((media.sha256, media.url), need)
         wanted = tuple(needs[k] for k in sorted(needs))

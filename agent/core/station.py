@@ -231,6 +231,8 @@ class Station(Admission):
                 self._tombstones[value_key.removeprefix("tombstone/")] = float(value)
             elif value_key.startswith("accepted/"):
                 self.calendar.accepted.add(value_key.removeprefix("accepted/"))
+        if self.config.trust.station_authority is not None:
+            self.ledger.write(self._own_counter.begin())
         for detail in self.passing.damaged:
             self.ledger.alarm("store-damaged", detail, now.wall)
         silences_known = self._restore_silences(snapshot.values.get(SILENCES_KEY), now)

@@ -1,9 +1,9 @@
 """The fetcher: a child process that downloads, alive only while there is something to do.
 
 `python -m agent.store.fetcher` reads JSON lines: first the settings `{"allowed_hosts", "ca", "idle_s",
-"connect_timeout_s", "read_timeout_s", "window_s"}`, then jobs `{"job": N, "sha256", "size", "url", "path"}` and
-`{"cancel": N}`. It answers each job with one line `{"job": N, "code", "detail", "final", "got"}`: code "done", or what
-went wrong (`FetchError`); `got` bytes are new. The file is fetched into `path` + ".part", which survives every failure
+"connect_timeout_s", "read_timeout_s", "window_s", "parent"}`, then jobs `{"job": N, "sha256", "size", "url", "path"}`
+and `{"cancel": N}`. It answers each job with one line `{"job": N, "code", "detail", "final", "got"}`: code "done", or
+what went wrong (`FetchError`); `got` bytes are new. The file is fetched into `path` + ".part", which survives every failure
 that more bytes could mend, and renamed when size and SHA-256 are right. End of stdin ends the process at once.
 
 `python -m agent.store.fetcher --stream URL …` writes a live stream's bytes to stdout (tiếp âm). It ends with 0 when the
@@ -11,7 +11,8 @@ listener went away, else with a code of `EXIT` and `{"code", "detail", "final"}`
 
 What may be fetched (CONTRACT section 4): https; a host that `allowed_hosts` names, "host" for the default port or
 "host:port"; each redirect is checked the same. A resolved address must be a public one, unless that address itself (or
-"localhost" for this machine) is on the list: what is checked is the very address that is connected to.
+"localhost" for this machine) is on the list: what is checked is the very address that is connected to. The parent
+station, `"parent": {"url", "ca", "cert", "key"}`, is exempt: it is asked with the device's certificate, at any address.
 """
 
 from __future__ import annotations
@@ -74,13 +75,14 @@ class Policy:
     """Which URLs and addresses may be used.
 
     `own`: a URL of the station's own configuration (a relay source): its host counts as listed, at any address, and
-    may be plain http.
+    may be plain http. `parent`: where a cluster's station has its library, at any address.
     """
 
-    def __init__(self, allowed_hosts: list[str], own: str | None = None) -> None:
+    def __init__(self, allowed_hosts: list[str], own: str | None = None, parent: str | None = None) -> None:
         self._hosts = {_listed(host) for host in allowed_hosts}
         self._names = {host for host, _ in self._hosts}
         self._own = None if own is None else _plain_host(urlsplit(own).hostname or "")
+        self._parent = None if parent is None else _host_port(parent)
 
     def check_url(self, url: str) -> None:
         """Raise FetchError unless the URL's scheme and host are allowed."""
@@ -101,7 +103,7 @@ class Policy:
     def check_host(self, host: str, port: int) -> None:
         """Raise FetchError unless the host is listed with this port, or is the source's own."""
         host = _plain_host(host)
-        if (host, port) not in self._hosts and not self._is_own(host):
+        if (host, port) not in self._hosts and (host, port) != self._parent and not self._is_own(host):
             name = host if port == 443 else f"{host}:{port}"
             raise FetchError("host", f"the host {name} is not listed in content.allowed_hosts", final=True)
 
@@ -112,7 +114,8 @@ class Policy:
             return True
         if str(ip) in self._names or address in self._names or (ip.is_loopback and "localhost" in self._names):
             return True
-        return self._is_own(_plain_host(host))
+        host = _plain_host(host)
+        return self._is_own(host) or (self._parent is not None and host == self._parent[0])
 
     def _is_own(self, host: str) -> bool:
         return self._own is not None and host == self._own
@@ -184,9 +187,10 @@ def _connect(policy: Policy, host: str, port: int, timeout: float | None) -> soc
 class _Adapter(HTTPAdapter):
     """Requests' transport, with connections that check where they go."""
 
-    def __init__(self, policy: Policy, ca: str | None) -> None:
+    def __init__(self, policy: Policy, ca: str | None, identity: tuple[str, str] | None = None) -> None:
         self._policy = policy
         self._ca = ca
+        self._identity = identity
         super().__init__(max_retries=0)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
@@ -195,6 +199,8 @@ class _Adapter(HTTPAdapter):
         context = ssl.create_default_context()
         if self._ca is not None:
             context.load_verify_locations(self._ca)
+        if self._identity is not None:
+            context.load_cert_chain(*self._identity)
 
         class Plain(HTTPConnection):
             def _new_conn(self) -> socket.socket:
@@ -236,7 +242,14 @@ def _confirm(policy: Policy, connection: HTTPConnection) -> None:
 class Web:
     """GET with the policy applied to every step."""
 
-    def __init__(self, policy: Policy, ca: str | None, connect_timeout_s: float, read_timeout_s: float) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        ca: str | None,
+        connect_timeout_s: float,
+        read_timeout_s: float,
+        parent: dict[str, str] | None = None,
+    ) -> None:
         self._policy = policy
         self._timeout = (connect_timeout_s, read_timeout_s)
         self._session = requests.Session()
@@ -247,6 +260,12 @@ class Web:
             raise FetchError("tls", f"content.ca {ca} cannot be used: {error}") from error
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
+        if parent is not None:
+            try:
+                known = _Adapter(policy, parent["ca"], (parent["cert"], parent["key"]))
+            except (OSError, ssl.SSLError):
+                return  # the link to the parent says what is wrong with them; other sources go on
+            self._session.mount(f"{parent['url']}/", known)
 
     @contextmanager
     def get(self, url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
@@ -353,8 +372,9 @@ class Fetcher:
 
     def _open(self) -> Web:
         if self._web is None:
-            s = self._settings
-            self._web = Web(Policy(s["allowed_hosts"]), s["ca"], s["connect_timeout_s"], s["read_timeout_s"])
+            s, parent = self._settings, self._settings["parent"]
+            policy = Policy(s["allowed_hosts"], parent=None if parent is None else parent["url"])
+            self._web = Web(policy, s["ca"], s["connect_timeout_s"], s["read_timeout_s"], parent)
         return self._web
 
     def _download(

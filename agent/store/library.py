@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct, field, structs
 
-from agent.model.config import Content
+from agent.model.config import Content, Parent
 from agent.model.events import MediaFailed, MediaReady
 from agent.model.orders import Media
 from agent.ports import Inbox, Need
@@ -37,9 +37,16 @@ BLOCK = 1024 * 1024
 MB = 2**20
 LOCAL = "local:"
 """URLs of what was adopted here: nowhere else to be had."""
+PARENT = "parent"
+"""The source that is asked first where there is one: the station of a cluster."""
+HURRY_S = 60.0
+"""What is due so soon is asked elsewhere as soon as the parent does not have it."""
+PARENT_TRIES = 6
+"""Anything else is not: a parent that is still fetching it itself saves the clusters' SIMs."""
 ADOPTING = ".adopt-"
 ADOPTING_S = 3600.0
 _NAME = re.compile(r"[0-9a-f]{64}")
+_PARENT_MEMBERS = (("url", "media"), ("ca", "ca"), ("cert", "cert"), ("key", "key"))
 
 
 class Timing(Struct, frozen=True, kw_only=True):
@@ -67,6 +74,10 @@ class _Wanted(Struct):
     tries: int = 0
     not_before: float = 0.0
     told: str | None = None
+    refusals: int = 0
+    """How often the parent did not have it."""
+    past_parent: bool = False
+    """Until the next round of tries the parent has been asked in vain."""
 
     @property
     def order(self) -> tuple[float, int]:
@@ -76,7 +87,15 @@ class _Wanted(Struct):
     @property
     def source(self) -> str | None:
         """The first source that may still do."""
-        return next((key for key in self.sources if key not in self.refused), None)
+        left = [key for key in self.sources if key not in self.refused]
+        return next((key for key in left if not (self.past_parent and key == PARENT)), None)
+
+    def hurry(self, now: float) -> bool:
+        """The parent has failed: whether another source is to be asked at once."""
+        self.refusals += 1
+        urgent = self.need.due - now < HURRY_S or self.refusals >= PARENT_TRIES
+        self.past_parent = urgent and any(key != PARENT and key not in self.refused for key in self.sources)
+        return self.past_parent
 
 
 class _Job(NamedTuple):
@@ -101,7 +120,8 @@ class ContentLibrary:
 
     `post` receives MediaReady for every hash that is newly wanted and present or fetched, and MediaFailed when it
     cannot be had for now (told again only when the reason changes) or at all (`final`). Retries go on with jittered
-    back-off while wanted. `reserve_mb`: so much of the disk is always left for the database.
+    back-off while wanted. `parent`: the station that is asked before an order's own address. `reserve_mb`: so much of
+    the disk is always left for the database.
     """
 
     def __init__(
@@ -110,10 +130,12 @@ class ContentLibrary:
         content: Content,
         post: Inbox,
         *,
+        parent: Parent | None = None,
         timing: Timing | None = None,
         reserve_mb: float = 64,
     ) -> None:
         self.folder = Path(data_dir) / "content"
+        self._parent = parent if parent is not None and parent.media is not None else None
         self._content = content
         self._post = post
         self._timing = timing or Timing()
@@ -203,9 +225,12 @@ class ContentLibrary:
             if wanted is None:
                 wanted = self._wanted[sha256] = former.get(sha256) or _Wanted(need, {})
                 wanted.need, wanted.sources = need, {}
+                if self._parent is not None:
+                    wanted.sources[PARENT] = structs.replace(need.media, url=f"{self._parent.media}/{sha256}")
             elif need.pinned:
                 wanted.need = structs.replace(wanted.need, pinned=True)
-            wanted.sources[f"{need.media.size} {need.media.url}"] = need.media
+            if self._parent is None or not need.media.url.startswith(LOCAL):  # the parent's own: only it has that
+                wanted.sources[f"{need.media.size} {need.media.url}"] = need.media
         self._unsure &= self._wanted.keys()
         for sha256, wanted in self._wanted.items():
             path = place(self.folder, sha256)
@@ -242,6 +267,7 @@ class ContentLibrary:
 
     def _fail(self, sha256: str, wanted: _Wanted, detail: str, *, progress: bool = False) -> None:
         """Not now; again after a while."""
+        wanted.past_parent = False
         wanted.tries = 1 if progress else wanted.tries + 1
         delay = min(self._timing.retry_max_s, self._timing.retry_s * 2 ** min(wanted.tries - 1, 20))
         wanted.not_before = time.monotonic() + delay * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
@@ -372,6 +398,9 @@ class ContentLibrary:
             "connect_timeout_s": self._timing.connect_timeout_s,
             "read_timeout_s": self._timing.read_timeout_s,
             "window_s": self._timing.window_s,
+            "parent": None
+            if self._parent is None
+            else {name: getattr(self._parent, member) for name, member in _PARENT_MEMBERS},
         }
         with contextlib.suppress(BrokenPipeError):
             child.stdin.write(json.dumps(settings).encode() + b"\n")
@@ -401,6 +430,8 @@ class ContentLibrary:
             return
         if told["final"]:
             self._refuse(job.sha256, wanted, job.source, told["detail"])
+        elif job.source == PARENT and told["got"] == 0 and wanted.hurry(time.time()):
+            return
         else:
             self._fail(job.sha256, wanted, told["detail"], progress=told["got"] > 0)
 
