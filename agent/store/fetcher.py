@@ -3,8 +3,8 @@
 `python -m agent.store.fetcher` reads JSON lines: first the settings `{"allowed_hosts", "ca", "idle_s",
 "connect_timeout_s", "read_timeout_s", "window_s", "parent"}`, then jobs `{"job": N, "sha256", "size", "url", "path"}`
 and `{"cancel": N}`. It answers each job with one line `{"job": N, "code", "detail", "final", "got"}`: code "done", or
-what went wrong (`FetchError`); `got` bytes are new. The file is fetched into `path` + ".part", which survives every failure
-that more bytes could mend, and renamed when size and SHA-256 are right. End of stdin ends the process at once.
+what went wrong (`FetchError`); `got` bytes are new. The file is fetched into `path` + ".part", which survives every
+failure that more bytes could mend, and renamed when size and SHA-256 are right. End of stdin ends the process at once.
 
 `python -m agent.store.fetcher --stream URL …` writes a live stream's bytes to stdout (tiếp âm). It ends with 0 when the
 listener went away, else with a code of `EXIT` and `{"code", "detail", "final"}` as the last line of stderr.
