@@ -128,7 +128,7 @@ class App:
         )
         catalogue = Catalogue(config, _chimes(), self._media_path, self.speech.speaks)
         replay = ReplayMemory.load(snapshot, earliest)
-        catalogue.messages.update(messages.recorded(data, [m.id for m in config.messages]))
+        catalogue.messages.update(messages.recorded(data, [m.id for m in config.stored]))
         intake = Intake(config, trusted, replay, recurrence.check, REMOTE_KEYS.__contains__)
         tz = ZoneInfo(config.timezone)
         self.owner = Station(
@@ -235,7 +235,7 @@ class App:
         """A question from the desk, in its thread; what needs a file read is read here, not by the owner."""
         if isinstance(event, ev.Asked) and event.what == "recorded":
             name = str(event.args.get("message", ""))
-            sound = messages.recorded(Path(self.config.data_dir), [m.id for m in self.config.messages if m.id == name])
+            sound = messages.recorded(Path(self.config.data_dir), [m.id for m in self.config.stored if m.id == name])
             if name not in sound:
                 detail = f"no recording of a stored message {name!r} in the form 48 000 Hz, one channel, 16 bit"
                 self.desk.reply(event.token, {"ok": False, "reason": "content-unavailable", "detail": detail})

@@ -46,14 +46,16 @@ def _unknown_chimes(station: Station) -> list[Problem]:
     """Which chimes there are only the room of sound knows; the station plays the message without."""
     from agent.sound.chimes import names
 
+    used = [(f"messages[{i}].chime", message.chime) for i, message in enumerate(station.messages)]
+    used += [(f"buttons[{i}].action.chime", button.action.chime) for i, button in enumerate(station.buttons)]
     return [
         Problem(
-            f"messages[{i}].chime",
-            Text("There is no chime “{name}”.", name=message.chime),
+            path,
+            Text("There is no chime “{name}”.", name=chime),
             Text("Write one of: {known}.", known=listed(names())),
         )
-        for i, message in enumerate(station.messages)
-        if message.chime and message.chime not in names()
+        for path, chime in used
+        if chime and chime not in names()
     ]
 
 

@@ -264,7 +264,7 @@ def _pins(station: Station) -> Iterator[Finding]:
 
 def _speech(station: Station) -> Iterator[Finding]:
     what = _("Speech")
-    for lang in sorted({"vi", *(m.lang for m in station.messages)}):
+    for lang in sorted({"vi", *(m.lang for m in station.stored)}):
         listing = _output(["espeak-ng", f"--voices={lang}"])
         if listing is None:
             yield _bad(what, _("espeak-ng does not run"), _("Install it: apt install espeak-ng"))

@@ -39,7 +39,7 @@ LONGEST_S = 600
 @pass_context
 def record(context: Context, name: str, file: Path | None, device: str, seconds: float | None) -> None:
     """Put the recording in place, then tell the agent."""
-    known = [m.id for m in context.station.messages]
+    known = [m.id for m in context.station.stored]
     if name not in known:
         raise click.UsageError(
             _("There is no message “{name}” in the configuration. Messages there: {known}.").format(

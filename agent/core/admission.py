@@ -162,6 +162,7 @@ class Admission(Airing):
             class_=b.class_,
             rank=order.authority.rank if order.authority else 0,
             by=By.ORDER,
+            by_whom=self.pressed.get(b.id, "") if order.iss == self.config.trust.station_authority else "",
             items=b.items,
             start=start,
             until=until,
@@ -226,7 +227,8 @@ class Admission(Airing):
         for item in p.items:
             if item.stream is not None and not allowed(item.stream, self.config):
                 return Reason.CONTENT_UNAVAILABLE, f"{item.stream[:200]}: not a host that content may come from"
-        unknown = self.catalogue.unknown(p.items)
+        talks = self._talker(p) is not None
+        unknown = self.catalogue.unknown([i for i in p.items if not (talks and i.local == vo.MICROPHONE)])
         if unknown is not None:
             return Reason.CONTENT_UNAVAILABLE, unknown
         lang = self._voiceless(p)

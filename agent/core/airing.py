@@ -12,6 +12,7 @@ from agent.core.outcomes import DWELL_S
 from agent.core.plays import Play
 from agent.core.programme import By, Part, Position, Programme, Stage, State, Step, rank
 from agent.core.readiness import LATE_S, Readiness, shown_items
+from agent.model import config as conf
 from agent.model import events as ev
 from agent.model import screen
 from agent.model import voice as vo
@@ -23,8 +24,6 @@ PREPARE_S = 3.0
 TAKEN_NS = 10**9
 """A zone in which voice refused a play for a button's message is tried again after this."""
 BRIDGE = "siren"
-TALK_TITLE = {"vi": "Micro", "en": "Microphone"}
-"""In the log, of an officer who spoke live."""
 
 
 class Airing(Readiness):
@@ -67,6 +66,8 @@ class Airing(Readiness):
         part = p.parts[zone]
         if self._zones[zone].duck_db is None or p.overrides or not winner.overrides or part.stage is not Stage.PLAYING:
             return False
+        if self._talker(p) is not None:
+            return False  # a live microphone under a siren helps nobody
         if not part.ducked:
             part.ducked = True
             self._touch(p)
@@ -352,12 +353,12 @@ class Airing(Readiness):
     def _local_started(self, event: vo.LocalStarted, now: Instant) -> None:
         """Voice has put a pressed emergency button on the air; here it becomes a programme like any other."""
         button = next((b for b in self.config.buttons if b.id == event.button), None)
-        message = next((m for m in self.config.messages if m.id == event.message), None)
+        message = next((m for m in self.config.stored if m.id == event.message), None)
         pressed = now.wall_of(event.pressed_ns)
         title = message.title if message else event.button
         live = event.message == vo.MICROPHONE and button is not None
         if live:
-            title = TALK_TITLE[self.config.language]
+            title = self.config.talk_title
         chime = message.chime if message else button.action.chime if live and button else BRIDGE
         sounds = [Item(chime=chime)] if chime else []
         text: list[Item] = []
@@ -441,6 +442,13 @@ class Airing(Readiness):
         else:
             self._end_part(p, event.zone, event.reason, now, logged=True)
         self._urgent = True
+
+    def hang_up(self, button: conf.Button, now: Instant) -> bool:
+        """End what is said at this everyday button's microphone, if anything is. Voice ends what is on the air."""
+        talks = [p for p in self.programmes.values() if self._talker(p) == button]
+        for p in talks:
+            self._end(p, "stopped", now)
+        return bool(talks)
 
     def stop_local(self, now: Instant, *, remote_emergencies: bool, selectors: list[str]) -> None:
         """The stop button: local programmes at once, at clusters too; a remote emergency only here, when it is held."""

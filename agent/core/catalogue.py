@@ -19,7 +19,7 @@ LOCAL = "local:"
 
 
 class Cue(Struct, kw_only=True):
-    """One item as sound. Exactly one of: a `path`, a live `url`, still `pending`, or `failed` (why, for people)."""
+    """One item as sound. Exactly one of: a `path`, a live `url`, the `microphone`, `pending`, or `failed` (why)."""
 
     item: int
     content: str | None = None
@@ -28,6 +28,8 @@ class Cue(Struct, kw_only=True):
     samples: int | None = None
     pinned: str | None = None
     url: str | None = None
+    microphone: str | None = None
+    """The button at which somebody speaks."""
     seconds: float | None = None
     silence_s: float = 10.0
     silence_dbfs: float = -60.0
@@ -100,7 +102,7 @@ class Catalogue:
         for item in items:
             if item.chime is not None and item.chime not in self.chimes:
                 return f"no chime is called {item.chime!r}; there are {', '.join(sorted(self.chimes))}"
-            if item.local is not None and item.local not in {m.id for m in self._config.messages}:
+            if item.local is not None and item.local not in {m.id for m in self._config.stored}:
                 return f"no stored message is called {item.local!r}"
             if item.relay is not None and item.relay not in self._sources:
                 return f"no relay source is called {item.relay!r}"

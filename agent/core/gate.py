@@ -88,6 +88,8 @@ class Gate:
         self.shared: dict[str, Media] = {}
         """Stored messages as files of the content library, which clusters can fetch."""
         self._own_counter = commune.OwnCounter(snapshot, now)
+        self.pressed: dict[str, str] = {}
+        """Bulletin → everyday button, while its order goes through the door: only a button may open the microphone."""
         self.storage_bad: str | None = None
         self.voice_up = False
         self._prepared: dict[tuple[str, Position, float], Play] = {}

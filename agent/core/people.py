@@ -18,9 +18,13 @@ from agent.core.recurrence import parse_time
 from agent.model.config import Button
 from agent.model.events import Asked
 from agent.model.time import Instant
+from agent.model.voice import MICROPHONE
 
 if TYPE_CHECKING:
     from agent.core.station import Station
+
+STALE_NS = 5 * 10**9
+"""An everyday button that was pressed so long ago, while the agent was away, does nothing any more."""
 
 
 def answer(station: Station, asked: Asked, now: Instant) -> None:
@@ -35,25 +39,43 @@ def answer(station: Station, asked: Asked, now: Instant) -> None:
     station.reply(Reply(asked.token, body))
 
 
-def everyday_button(station: Station, button: Button, now: Instant) -> None:
-    """A button that is no emergency ("mời họp") keeps the rules: its message is a programme like any other."""
-    message = next(m for m in station.config.messages if m.id == button.action.message)
-    items: list[dict[str, Any]] = [{"chime": message.chime}] if message.chime else []
-    items.append({"local": message.id})
-    args = {
-        "id": f"button-{button.id}-{now.mono_ns // 1_000_000}",
-        "title": message.title,
-        "class": button.class_.value,
-        "start": "now",
-        "zones": button.zones,
-        "items": items * message.repeat,
-        "resume": "drop",
-        "approved_by": button.name or button.id,
-    }
+def everyday_button(station: Station, button: Button, pressed_ns: int, now: Instant) -> None:
+    """A button that is no emergency ("mời họp") keeps the rules: what it does is a programme like any other.
+
+    Its message is played, or its microphone goes on the air; pressed again, a latched microphone goes off.
+    """
+    if station.hang_up(button, now):
+        return
+    message = next((m for m in station.config.stored if m.id == button.message), None)
+    if message is None and not button.action.microphone:
+        return
+    if now.mono_ns - pressed_ns > STALE_NS:
+        station.ledger.alarm("button-refused", f"{button.id}: nobody was there when it was pressed", now.wall)
+        return
     try:
-        commune.broadcast(station, args, now)
+        chime = button.action.chime if message is None else message.chime
+        items: list[dict[str, Any]] = [{"chime": chime}] if chime else []
+        items.append({"local": MICROPHONE if message is None else message.id})
+        order = f"button-{button.id}-{now.mono_ns // 1_000_000}"
+        station.pressed[order] = button.id
+        args = {
+            "id": order,
+            "title": button.name or station.config.talk_title if message is None else message.title,
+            "class": button.class_.value,
+            "start": "now",
+            "zones": button.zones,
+            "items": items if message is None else items * message.repeat,
+            "resume": "drop",
+            "approved_by": button.approved_by or button.name or button.id,
+        }
+        if message is None:
+            commune.admit(station, "broadcast", args, now)
+        else:
+            commune.broadcast(station, args, now)
     except Refusal as refusal:
         station.ledger.alarm("button-refused", f"{button.id}: {refusal.detail}", now.wall)
+    finally:
+        station.pressed.clear()
 
 
 def _unknown(station: Station, args: dict[str, Any], now: Instant) -> Any:

@@ -16,7 +16,7 @@ from agent.core.catalogue import Cue
 from agent.core.commands import Command, HandFeed, StartFeed, ToVoice
 from agent.core.programme import Position
 from agent.model.events import FeedMark
-from agent.model.voice import RATE, Close, Open
+from agent.model.voice import RATE, Close, Listen, Open
 from agent.ports import Piece
 
 
@@ -57,12 +57,17 @@ class Play(Struct, kw_only=True):
     def begin(self, out: Callable[[Command], None], wall: float) -> None:
         """Start decoding; nothing reaches voice before `open`."""
         self.next_cue = self.origin.piece
-        if self.urgent and self.origin.samples == 0:
+        if self._begins_from_memory:
             run = self._run(lambda cue: cue.pinned is not None)
             if run:
                 self.segments.append(Segment(cues=run, pinned=True, done=True, handed=True))
                 self.ready = True
         self.grow(out, wall)
+
+    @property
+    def _begins_from_memory(self) -> bool:
+        """Whether its first sounds are voice's own: of an emergency, and before somebody speaks."""
+        return (self.urgent or any(cue.microphone for cue in self.cues)) and self.origin.samples == 0
 
     def open(
         self,
@@ -104,6 +109,11 @@ class Play(Struct, kw_only=True):
             if cue.pending or (cue.url is not None and self.segments and not self.segments[-1].done):
                 break
             first = self.next_cue
+            if cue.microphone is not None:
+                self.next_cue += 1
+                self.segments.append(Segment(cues=[first], live=True, done=True))
+                self.ready = True
+                continue
             if cue.url is not None:
                 run = [first]
                 self.next_cue += 1
@@ -182,7 +192,11 @@ class Play(Struct, kw_only=True):
         for index, segment in enumerate(self.segments):
             if not segment.handed:
                 segment.handed = True
-                out(HandFeed(self.id, index, segment.live))
+                talker = self.cues[segment.cues[0]].microphone
+                if talker is not None:
+                    out(ToVoice(Listen(play=self.id, segment=index, button=talker)))
+                else:
+                    out(HandFeed(self.id, index, segment.live))
         if self.next_cue >= len(self.cues) and not self.closed:
             self.closed = True
             out(ToVoice(Close(play=self.id)))

@@ -12,6 +12,7 @@ from agent.core.catalogue import LOCAL, Cue, allowed
 from agent.core.gate import LEAD_S
 from agent.core.outcomes import Outcomes
 from agent.core.programme import By, Programme, Stage
+from agent.model import config as conf
 from agent.model import events as ev
 from agent.model import orders
 from agent.model import voice as vo
@@ -88,6 +89,9 @@ class Readiness(Outcomes):
         """The programme as sound. A drill is marked before and after."""
         items = [i for i in p.items if self._sounds(i)]
         cues = [self.catalogue.cue(i, item, live_seconds) for i, item in enumerate(items)]
+        talker = self._talker(p)
+        if talker is not None:
+            cues[-1] = Cue(item=len(cues) - 1, microphone=talker.id)
         if p.overrides and self._now.wall >= self._due(p) + BRIDGE_S:
             cues = [self._given_up(c) for c in cues]
         missing = [c for c in cues if c.pending or c.failed]
@@ -99,6 +103,12 @@ class Readiness(Outcomes):
             for index, cue in enumerate(cues):
                 cues[index] = msgspec.structs.replace(cue, item=index)
         return cues
+
+    def _talker(self, p: Programme) -> conf.Button | None:
+        """The everyday button at whose microphone somebody speaks in this programme."""
+        if p.by is not By.ORDER or not p.by_whom:
+            return None
+        return next((b for b in self.config.buttons if b.id == p.by_whom and b.action.microphone), None)
 
     def _given_up(self, cue: Cue) -> Cue:
         """The cue, or its failure where its content has failed to come so far."""
@@ -123,7 +133,7 @@ class Readiness(Outcomes):
 
     def _still_spoken(self, detail: str) -> bool:
         """Whether a pinned sound that voice misses is a stored message that has not been spoken yet."""
-        waiting = {m.id for m in self.config.messages} - self.catalogue.messages.keys()
+        waiting = {m.id for m in self.config.stored} - self.catalogue.messages.keys()
         return any(detail.startswith(f"message:{name}:") for name in waiting)
 
     def _spoken(self, event: ev.SpeechReady) -> None:

@@ -37,6 +37,9 @@ from agent.model.time import Instant
 from agent.trust.refusal import Refusal as TrustRefusal
 from agent.trust.verify import recall
 
+TALK_WAITS_S = 2.0
+"""An everyday microphone whose zones are not free by then does not go on the air."""
+
 
 class Station(Admission):
     """The agent's mind. See `handle`."""
@@ -186,8 +189,10 @@ class Station(Admission):
         acts = "held" if button.hold_s and not button.action.stop else "pressed"
         if button.action.stop and event.state in ("pressed", "held"):
             self.stop_local(now, remote_emergencies=event.state == "held", selectors=button.zones)
-        elif button.action.message and event.state == acts and button.class_ is not Class.EMERGENCY:
-            people.everyday_button(self, button, now)
+        elif button.class_ is not Class.EMERGENCY and event.state == acts:
+            people.everyday_button(self, button, event.at_ns, now)
+        elif button.action.microphone and button.action.mode == "hold" and event.state == "released":
+            self.hang_up(button, now)
 
     def finish(self, now: Instant) -> list[Command]:
         """The agent is to end: what is on is interrupted, so that it is known how far it came. See `finished`."""
@@ -215,13 +220,14 @@ class Station(Admission):
             self.programmes[key] = p
             self._touch(p)
             for zone, part in list(p.parts.items()):
+                by_hand = p.by is By.BUTTON or self._talker(p) is not None
                 ours = zone in self._zones and p.by is not By.BUTTON
                 if part.stage is Stage.PLAYING and part.play is not None and ours:
                     self._orphans[part.play, zone] = p.key  # voice may know how far it came
                     continue
                 if part.stage in (Stage.OPENED, Stage.PLAYING):
                     self._cut_by_power(p, zone, part, now)
-                if part.stage is not Stage.ENDED and (p.by is By.BUTTON or zone not in self._zones):
+                if part.stage is not Stage.ENDED and (by_hand or zone not in self._zones):
                     self._end_part(p, zone, "power" if zone in self._zones else Reason.NO_SUCH_ZONE.value, now)
             # Zones that the configuration no longer has.
             p.parts = {zone: part for zone, part in p.parts.items() if zone in self._zones}
@@ -243,7 +249,7 @@ class Station(Admission):
                 self._apply_state(recall(state.raw, self.intake.trusted), now, boot=True)
             except TrustRefusal as refusal:
                 self.ledger.alarm("store-damaged", f"{state.op} of {state.iss}: {refusal.detail}", now.wall)
-        for m in self.config.messages:
+        for m in self.config.stored:
             recording = self.catalogue.messages.get(m.id)
             if recording is not None:
                 self._act.append(do.PinMessage(m.id, recording.path))
@@ -403,6 +409,8 @@ class Station(Admission):
                 self._end_part(p, zone, Reason.QUIET_HOURS.value, now)
             elif self._content_lost(p, zone):
                 self._end_part(p, zone, Reason.CONTENT_UNAVAILABLE.value, now)
+            elif now.wall >= self._due(p) + TALK_WAITS_S and self._talker(p) is not None and spec.kind == "sound":
+                self._end_part(p, zone, Reason.OUTRANKED.value, now)  # nobody speaks into a microphone that opens later
             elif (
                 now.trusted
                 and p.by is By.SCHEDULE

@@ -202,9 +202,15 @@ class Zone(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Action(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a button does: play a stored `message`, put the `microphone` on the air, or `stop`."""
+    """What a button does: play a stored `message`, speak `text` behind a chime, open the `microphone`, or `stop`."""
 
     message: Slug | None = None
+    text: Annotated[str, Meta(min_length=1, max_length=2000)] | None = None
+    """Spoken offline when the station is set up, and kept in memory like a stored message."""
+    lang: str = "vi"
+    """Of the text."""
+    repeat: Annotated[int, Meta(ge=1, le=100)] = 1
+    """Of the text, each time with its chime."""
     stop: bool = False
     microphone: bool = False
     mode: Literal["hold", "latch"] = "hold"
@@ -212,7 +218,7 @@ class Action(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     longest_s: Annotated[float, Meta(gt=0, le=3600)] = 120.0
     """Of the microphone: it goes off the air after so long (without chime and warm-up), whatever the button does."""
     chime: Slug | None = "gong"
-    """Of the microphone: what sounds before it; null for nothing."""
+    """Of the text or the microphone: what sounds before it; null for nothing."""
 
 
 class Button(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -231,8 +237,15 @@ class Button(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     lamp: Pin | Slug | None = None
     """A lamp of the button's own: a GPIO output (on = high) or the id of a relay. On: armed; slow blink: its message
     plays; fast blink: fault; dark: not armed (key switch open, silenced, or nobody runs)."""
+    approved_by: str | None = None
+    """Who answers for what an everyday button (class normal or priority) puts on the air; in the play log."""
     key_switch: Pin | None = None
     """A key switch to ground that must be closed for the button to act. Several buttons may have the same one."""
+
+    @property
+    def message(self) -> str | None:
+        """The stored message that it plays."""
+        return self.action.message if self.action.text is None else f"button-{self.id}"
 
     @property
     def lamp_line(self) -> str | None:
@@ -318,6 +331,28 @@ class Station(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     messages: list[Message] = []
     sources: list[Source] = []
     clusters: list[Cluster] = []
+
+    @property
+    def stored(self) -> list[Message]:
+        """All stored messages, those of buttons with a text of their own included."""
+        own = [
+            Message(
+                id=b.message or "",
+                title=b.name or b.id,
+                text=b.action.text,
+                lang=b.action.lang,
+                chime=b.action.chime,
+                repeat=b.action.repeat,
+            )
+            for b in self.buttons
+            if b.action.text is not None
+        ]
+        return [*self.messages, *own]
+
+    @property
+    def talk_title(self) -> str:
+        """What an officer who speaks live is called, in log and on boards."""
+        return {"vi": "Micro", "en": "Microphone"}[self.language]
 
     def outputs(self) -> list[Relay]:
         """Everything that is switched: the relays, and the lamps that have pins of their own."""

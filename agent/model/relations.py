@@ -72,7 +72,14 @@ class Relations:
             self.zone(path, zone)
         for path, button in self.entries("buttons"):
             self.button(path, button)
+        texts = {f"button-{b.get('id')}" for _, b in self.entries("buttons") if _member(b.get("action"), "text")}
         for path, message in self.entries("messages"):
+            if message.get("id") in texts:
+                self.wrong(
+                    f"{path}.id",
+                    Text("The text of a button has this id already."),
+                    Text("Give the message another id."),
+                )
             if isinstance(message.get("text"), str) and not message["text"].strip():
                 self.wrong(f"{path}.text", Text("The message has no words."), Text("Write what is to be spoken."))
         for path, source in self.entries("sources"):
@@ -299,12 +306,17 @@ class Relations:
         """A button does one thing, in zones that exist."""
         action = button.get("action")
         if isinstance(action, dict) and MISSING not in action.values():
-            things = [action.get("message") is not None, bool(action.get("stop")), bool(action.get("microphone"))]
+            things = [
+                action.get("message") is not None,
+                action.get("text") is not None,
+                bool(action.get("stop")),
+                bool(action.get("microphone")),
+            ]
             if things.count(True) != 1:
                 self.wrong(
                     f"{path}.action",
-                    Text("A button either plays one message, opens the microphone or stops."),
-                    Text("Write one of: “message: …”, “microphone: true”, “stop: true”."),
+                    Text("A button either plays one message, speaks one text, opens the microphone or stops."),
+                    Text("Write one of: “message: …”, “text: …”, “microphone: true”, “stop: true”."),
                 )
             self.known(f"{path}.action.message", action.get("message"), "messages")
             self.talk(f"{path}.action", action)
@@ -316,24 +328,32 @@ class Relations:
                 self.selector(f"{path}.zones[{i}]", selector)
 
     def talk(self, path: str, action: dict[str, Any]) -> None:
-        """A microphone button needs a microphone; how it is used is said of no other button."""
-        if action.get("microphone"):
-            if self.station.get("microphone") is None:
-                self.wrong(
-                    f"{path}.microphone",
-                    Text("The button opens a microphone, but the station has none."),
-                    Text(
-                        "Add “microphone:” with “device: …”, the sound card's ALSA name (list them with: arecord -L)."
-                    ),
-                )
-            return
-        for key in ("mode", "longest_s", "chime"):
-            if key in action:
-                self.wrong(
-                    f"{path}.{key}",
-                    Text("“{key}” belongs to a microphone button.", key=key),
-                    Text("Delete this line, or write “microphone: true”."),
-                )
+        """A microphone button needs a microphone; how a thing is used is said of no button without it."""
+        if action.get("microphone") and self.station.get("microphone") is None:
+            self.wrong(
+                f"{path}.microphone",
+                Text("The button opens a microphone, but the station has none."),
+                Text("Add “microphone:” with “device: …”, the sound card's ALSA name (list them with: arecord -L)."),
+            )
+        text = isinstance(action.get("text"), str)
+        if text and not action["text"].strip():
+            self.wrong(f"{path}.text", Text("The message has no words."), Text("Write what is to be spoken."))
+        belongs = [("microphone: true", "microphone", ("mode", "longest_s"))]
+        belongs.append(("text: …", "text", ("lang", "repeat")))
+        for line, other, keys in belongs:
+            for key in keys if not action.get(other) else ():
+                if key in action:
+                    self.wrong(
+                        f"{path}.{key}",
+                        Text("“{key}” belongs to a button with “{other}”.", key=key, other=other),
+                        Text("Delete this line, or write “{line}”.", line=line),
+                    )
+        if "chime" in action and not (text or action.get("microphone")):
+            self.wrong(
+                f"{path}.chime",
+                Text("“{key}” belongs to a button with “{other}”.", key="chime", other="microphone"),
+                Text("Delete this line: a stored message has a chime of its own."),
+            )
 
     def microphone(self) -> None:
         """Each driver has what it needs, and no message takes the microphone's name."""

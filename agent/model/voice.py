@@ -75,6 +75,18 @@ class Pin(Command, frozen=True):
     names: list[str]
 
 
+class Listen(Command, frozen=True):
+    """Append the live microphone, for an everyday button: who speaks is the agent's decision, who stops is not.
+
+    Voice ends the play when the button opens (hold), is pressed again (latch) or its `longest_s` is over, with reason
+    "completed" or "longest"; at once ("stopped") when a held button has opened before this command came.
+    """
+
+    play: str
+    segment: int
+    button: str
+
+
 class Close(Command, frozen=True):
     """No more segments will come: the play ends with its last one."""
 
@@ -250,7 +262,7 @@ class Fault(Event, frozen=True):
     zone: str | None = None
 
 
-VoiceCommand = Open | Gain | Feed | Pin | Close | Stop | Load | Lock | EndLocal | Levels
+VoiceCommand = Open | Gain | Listen | Feed | Pin | Close | Stop | Load | Lock | EndLocal | Levels
 VoiceEvent = (
     Hello
     | Started

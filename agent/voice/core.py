@@ -7,6 +7,8 @@ Rules, beside those of the mixer:
   what is heard already and is no alert goes on, quieter.
 - The same button pressed again while its message plays or waits is ignored: the message goes on.
 - Another button: its message begins at once in zones without a local play, and follows in the others.
+- A microphone button of another class is the agent's to put on the air (`Listen`); voice ends what it says, whatever
+  the agent does.
 - A microphone button (emergency) puts the officer on the air: relays, chime, then live, in all its zones together.
   She neither waits for a message nor makes one wait: the later press takes the zones, the earlier play ends with
   reason "local". What followed a message that she took over still follows, after her. It ends when the button opens
@@ -96,10 +98,11 @@ class _Waiting:
 
 
 class _Talk:
-    """A live microphone on the air, at the latest until `until_ns`."""
+    """A live microphone on the air by this button, at the latest until `until_ns`."""
 
-    def __init__(self, play: Play, live: Live | None, until_ns: int) -> None:
+    def __init__(self, play: Play, button: Button, live: Live | None, until_ns: int) -> None:
         self.play = play
+        self.button = button
         self.live = live
         self.until_ns = until_ns
 
@@ -132,7 +135,7 @@ class Voice:
         self.relays = {r.id: False for r in station.relays if r.id not in lamps.values()}
         self._lamps = {button: (line, False) for button, line in lamps.items() if line is not None}
         self.contacts = {b.id: Contact(b, board.closed(b.id), clock()) for b in station.buttons}
-        self._messages = {m.id: m for m in station.messages}
+        self._messages = {m.id: m for m in station.stored}
         self._waiting: list[_Waiting] = []
         self._talks: list[_Talk] = []
         self._deaf = False
@@ -173,7 +176,7 @@ class Voice:
         """Load `chime:<stem>` from `assets` and `message:<id>` of every configured message from data_dir/pinned."""
         for path in sorted(assets.glob("*.wav")):
             self._load(f"chime:{path.stem}", path)
-        for message in self.station.messages:
+        for message in self.station.stored:
             self._load(f"message:{message.id}", Path(self.station.data_dir) / "pinned" / f"{message.id}.wav")
 
     def _load(self, name: str, path: Path) -> None:
@@ -238,6 +241,9 @@ class Voice:
                 fd = self._feed(command, fd)
             elif isinstance(command, v.Open):
                 self._open(command, now)
+            elif isinstance(command, v.Listen):
+                if (play := self._play(command.play)) is not None:
+                    self._listen_for(play, command, now)
             elif isinstance(command, v.Stop):
                 self._stop(self._play(command.play), command.zones, command.reason, now)
             elif isinstance(command, v.Gain):
@@ -354,9 +360,12 @@ class Voice:
     def _act(self, button: Button, at_ns: int, now: int) -> None:
         if button.action.stop:
             self._end_local(self.station.match(button.zones), "stopped", now)
-        elif button.class_ is Class.EMERGENCY and button.action.microphone:
-            self._talk(button, at_ns, now)
-        elif button.class_ is Class.EMERGENCY and button.action.message is not None:
+        elif button.action.microphone:
+            if button.class_ is Class.EMERGENCY:
+                self._talk(button, at_ns, now)
+            else:
+                self._hang_up(button, now)  # to put it on the air is the agent's
+        elif button.class_ is Class.EMERGENCY and button.message is not None:
             self._fire(button, at_ns, now)
 
     def _unlocked(self, button: Button) -> bool:
@@ -388,7 +397,7 @@ class Voice:
         """End what this microphone button has on the air; whether there was anything."""
         before = len(self._waiting) + len(self._talks)
         self._waiting = [w for w in self._waiting if w.button is not button]
-        for talk in [t for t in self._talks if t.play.local and t.play.local.button == button.id]:
+        for talk in [t for t in self._talks if t.button is button]:
             self._talks.remove(talk)
             self._stop(talk.play, None, "completed", now)
         return len(self._waiting) + len(self._talks) < before
@@ -434,26 +443,45 @@ class Voice:
                     self._stop(play, [zone], "local", now)
         self._presses += 1
         button = waiting.button
-        live = self._listen() if button.action.microphone else None
+        live = self._listen(1) if button.action.microphone else None
         stream = self._talk_stream(button, live) if button.action.microphone else self._message_stream(button)
         stream.closed = True
-        message = v.MICROPHONE if button.action.microphone else button.action.message or ""
+        message = v.MICROPHONE if button.action.microphone else button.message or ""
         local = Local(button.id, message, waiting.pressed_ns)
         name = f"local:{button.id}:{self._presses}"
         play = Play(name, arrived_ns=now, at_ns=None, gain_db=0.0, stream=stream, local=local)
         if button.action.microphone:
-            warm_ns = max(self.mixer.power.ready_ns(zone, now) for zone in zones)
-            chime_ns = pcm.ns_of(len(stream.bridge or b"") // v.BYTES_PER_SAMPLE)
-            play.reason = "microphone"  # it has no end of its own: it can only fail
-            self._talks.append(_Talk(play, live, warm_ns + chime_ns + round(button.action.longest_s * 1e9)))
+            self._on_air(play, button, live, zones, now)
         self.mixer.open(play, zones)
 
-    def _listen(self) -> Live | None:
+    def _on_air(self, play: Play, button: Button, live: Live | None, zones: list[str], now: int) -> None:
+        play.reason = "microphone"  # it has no end of its own: it can only fail
+        warm_ns = max(self.mixer.power.ready_ns(zone, now) for zone in zones)
+        longest_ns = round(button.action.longest_s * 1e9)
+        self._talks.append(_Talk(play, button, live, warm_ns + pcm.ns_of(play.stream.pinned) + longest_ns))
+
+    def _listen_for(self, play: Play, command: v.Listen, now: int) -> None:
+        """The agent puts an everyday microphone on the air, if its button still asks for it."""
+        contact = self.contacts.get(command.button)
+        if contact is None or not contact.button.action.microphone:
+            raise RefusedError(f"listen {play.name}: no microphone button {command.button!r}")
+        button = contact.button
+        if button.action.mode == "hold" and not contact.closed:
+            self._stop(play, None, "stopped", now)
+            return
+        live = self._listen(_number(command))
+        zones = [b.channel.zone.id for b in play.branches if b.channel.primary]
+        if live is not None:
+            play.stream.append(live)
+        if zones:
+            self._on_air(play, button, live, zones, now)
+
+    def _listen(self, number: int) -> Live | None:
         config = self.station.microphone
         detail = "there is none"
         if config is not None and self.microphone is not None:
             try:
-                return Live(1, self.microphone.open(), config.gain_db)
+                return Live(number, self.microphone.open(), config.gain_db)
             except OSError as error:
                 detail = str(error)
         self._deaf = True
@@ -473,7 +501,7 @@ class Voice:
         return stream
 
     def _message_stream(self, button: Button) -> Stream:
-        message = self._messages.get(button.action.message or "")
+        message = self._messages.get(button.message or "")
         names, chime = self._sounds_of(button)
         stream = Stream(chime)
         for number, (name, sound) in enumerate(names * (message.repeat if message else 1)):
@@ -482,9 +510,9 @@ class Voice:
 
     def _sounds_of(self, button: Button) -> tuple[list[tuple[str, bytes]], bytes]:
         """What the button's message consists of, and its chime. There is always something that sounds."""
-        message = self._messages.get(button.action.message or "")
+        message = self._messages.get(button.message or "")
         chime_name = f"chime:{message.chime}" if message and message.chime else "chime:siren"
-        chime, words_name = self.sounds.get(chime_name), f"message:{button.action.message}"
+        chime, words_name = self.sounds.get(chime_name), f"message:{button.message}"
         words = self.sounds.get(words_name)
         if words is None:
             self.fault("pinned", f"{words_name} is missing, its chime alone is played")
@@ -501,8 +529,9 @@ class Voice:
         for waiting in self._waiting:
             waiting.zones = [z for z in waiting.zones if z not in chosen]
         self._waiting = [w for w in self._waiting if w.zones]
+        talks = [t.play for t in self._talks]
         for play in list(self.mixer.plays.values()):
-            if play.local is not None:
+            if play.local is not None or play in talks:
                 self._stop(play, list(chosen), reason, now)
 
     def _lock(self, zones: list[str], now: int) -> None:
@@ -546,7 +575,7 @@ class Voice:
     def _broken(self, contact: Contact, zones: list[str]) -> bool:
         button = contact.button
         lines = [button.id, *([button.key_line] if button.key_line else [])]
-        message = button.action.message
+        message = button.message
         return (
             contact.stuck
             or not all(self.board.works(line) for line in lines)
@@ -559,9 +588,9 @@ class Voice:
         """Its message is on; a stop button's: anything that it would stop."""
         if button.action.stop:
             return any(self._has_local(zone) for zone in zones)
-        if any(w.button.id == button.id for w in self._waiting):
+        if any(w.button.id == button.id for w in self._waiting) or any(t.button is button for t in self._talks):
             return True
-        name = f"message:{button.action.message}"
+        name = f"message:{button.message}"
         return any(
             p.local.button == button.id if p.local is not None else name in p.stream.names.values()
             for p in self.mixer.plays.values()
@@ -580,7 +609,7 @@ class Voice:
             self._emit(v.RelayEvent(relay=relay, on=on, at_ns=now))
 
 
-def _number(command: v.Feed | v.Pin) -> int:
+def _number(command: v.Feed | v.Pin | v.Listen) -> int:
     """The segment's number: `Ended.segments` has a place for each, so it must be sane."""
     if not 0 <= command.segment < MAX_SEGMENTS:
         raise RefusedError(f"{command.play}: segment {command.segment}")

@@ -38,6 +38,11 @@ class Pinned:
         """Nothing is left."""
         return self._at >= len(self._data)
 
+    @property
+    def left(self) -> int:
+        """Samples that are left."""
+        return (len(self._data) - self._at) // BYTES_PER_SAMPLE
+
     def ready(self) -> bool:
         """It may begin."""
         return True
@@ -169,6 +174,11 @@ class Stream:
         """One more segment at the end."""
         self._queue.append(segment)
         self.names.setdefault(segment.number, segment.name)
+
+    @property
+    def pinned(self) -> int:
+        """Samples of the pinned segments that are still to come."""
+        return sum(s.left for s in self._queue if isinstance(s, Pinned))
 
     def pipes(self) -> Iterable[Pipe]:
         """The pipes that are still open."""

@@ -43,7 +43,9 @@ MACHINE_CONFIG: dict[str, Any] = {
     "buttons": [
         *CONFIG["buttons"],
         {"id": "khan-cap-2", "pin": 8, "action": {"message": "bao-dong"}, "zones": ["loa-2"]},
+        {"id": "micro", "pin": 9, "class": "priority", "action": {"microphone": True}, "zones": ["*"]},
     ],
+    "microphone": {"device": "m"},
 }
 LENGTHS = {"a": 1.0, "b": 4.0, "c": 11.0, "d": 30.0}
 SHA = {name: media(name, 0)["media"]["sha256"] for name in LENGTHS}
@@ -319,6 +321,15 @@ class StationMachine(RuleBasedStateMachine):
     def everyday_button(self) -> None:
         self.world.advance(0.005)
         self.world.post(vo.ButtonEvent(button="moi-hop", state="pressed", at_ns=self.world.mono))
+
+    @precondition(lambda self: self.world.voice_up)
+    @rule(down=st.booleans())
+    def everyday_microphone(self, down: bool) -> None:
+        self.world.advance(0.005)
+        if down:
+            self.world.post(vo.ButtonEvent(button="micro", state="pressed", at_ns=self.world.mono))
+        else:
+            self.world.release("micro")
 
     @precondition(lambda self: self.world.voice_up)
     @rule(held=st.booleans())

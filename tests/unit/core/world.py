@@ -49,6 +49,7 @@ from agent.trust.signer import Signer, sign_authorities
 T0 = 1_795_410_000.0  # 2026-11-23 12:00 in Việt Nam
 DEVICE = "tram-xa-mau"
 RATE = vo.RATE
+TALK_S = 3600
 
 CONFIG: dict[str, Any] = {
     "device": {"id": DEVICE, "name": "Trạm xã Mẫu", "unit": "84/86/xa-mau", "groups": ["khu-a"]},
@@ -212,6 +213,8 @@ class World:
         self.slow_decoders = False
         """Marks wait in `marks` until `decode`."""
         self.marks: list[ev.FeedMark] = []
+        self.talks: dict[str, str] = {}
+        """Everyday microphones on the air: button → play."""
         self.mute_speech = False
         self.heard: list[tuple[float, str, str, str]] = []
         """(wall, zone, play, "begin" | "end")"""
@@ -496,6 +499,13 @@ class World:
         self.post()
         return f"local:{button}:{self._presses}"
 
+    def release(self, button: str) -> None:
+        """An everyday button opens. Voice ends what was said at its microphone, whatever the agent does."""
+        running = self.on.get(self.talks.pop(button, ""))
+        zones = [] if running is None else sorted(running.zones)
+        ended = [self._ended(running, zone, "completed") for zone in zones if running is not None]
+        self.post(vo.ButtonEvent(button=button, state="released", at_ns=self.mono), *ended)
+
     def _serve_pressed(self) -> None:
         """Messages that wait begin where no local play is; what sounded there ends."""
         waiting, self.pressed = self.pressed, []
@@ -779,6 +789,10 @@ class World:
                     for zone in zones or sorted(running.zones):
                         if zone in running.zones:
                             self._queue.append(self._ended(running, zone, "completed" if over else reason))
+            case vo.Listen(play=play, button=button):
+                if play in self.on:
+                    self.on[play].append(TALK_S * RATE, self.wall)
+                    self.talks[button] = play
             case vo.EndLocal(zones=zones):
                 self._end_local(zones, "stopped")
             case vo.Lock(zones=zones):

@@ -323,3 +323,65 @@ def test_it_comes_up_within_20_ms_and_lets_go_of_the_limiter_slowly() -> None:
     assert array("h", live.take(240))[-1] == pytest.approx(8000 * CEILING / 32_000 * 1.0035, abs=2)
     os.close(write)
     live.close()
+
+
+def put_on_the_air(rig: Hall) -> None:
+    """What the agent does when an everyday button was pressed."""
+    rig.do(
+        v.Open(play="p", zones=["a", "b"], pinned=["chime:gong"]),
+        v.Listen(play="p", segment=1, button="daily"),
+        v.Close(play="p"),
+    )
+
+
+def test_an_everyday_microphone_goes_on_the_air_when_the_agent_says_so_and_off_when_it_is_released() -> None:
+    rig = Hall()
+    rig.down("daily")
+    assert rig.sink.channel(0) == []
+    assert not rig.microphone.speak(BLOCK)
+    put_on_the_air(rig)
+    rig.run(500)
+    rig.up("daily")
+    rig.run(100)
+    ended = rig.of(v.Ended)
+    assert [(e.zone, e.reason) for e in ended] == [("a", "completed"), ("b", "completed")]
+    sound = rig.sound(rig.one(v.Started, zone="a").at_ns, 20_000)
+    assert sound[:240] == [300] * 240
+    assert sound[240 + RAMP_IN :].count(SPOKEN) > 15_000
+    assert not rig.microphone.speak(BLOCK)
+
+
+def test_an_everyday_button_that_has_opened_before_the_agent_answered_puts_nothing_on_the_air() -> None:
+    rig = Hall()
+    rig.press("daily", 40)
+    put_on_the_air(rig)
+    rig.run(50)
+    assert [e.reason for e in rig.of(v.Ended)] == ["stopped", "stopped"]
+    assert SPOKEN not in rig.sink.channel(0)
+
+
+def test_an_everyday_microphone_ends_after_its_longest_time_though_nobody_tells_it_to() -> None:
+    rig = Hall()
+    rig.down("daily")
+    put_on_the_air(rig)
+    rig.run(6000)
+    assert [e.reason for e in rig.of(v.Ended)] == ["longest", "longest"]
+    assert not rig.microphone.speak(BLOCK)
+
+
+@pytest.mark.parametrize("button", ["stop", "fire", "talk"])
+def test_stop_button_message_and_emergency_microphone_end_an_everyday_one(button: str) -> None:
+    rig = Hall()
+    rig.down("daily")
+    put_on_the_air(rig)
+    rig.run(300)
+    rig.down(button)
+    rig.run(100)
+    assert {e.reason for e in rig.of(v.Ended)} == {"stopped" if button == "stop" else "local"}
+
+
+def test_a_play_may_listen_only_at_a_microphone_button() -> None:
+    rig = Hall()
+    rig.do(v.Open(play="p", zones=["a"], pinned=["chime:gong"]), v.Listen(play="p", segment=1, button="fire"))
+    assert rig.one(v.Fault).what == "command"
+    assert not rig.microphone.speak(BLOCK)
