@@ -26,7 +26,7 @@ from agent.core.report import Reporter
 from agent.core.silences import Silences
 from agent.model import config as conf
 from agent.model import events as ev
-from agent.model.orders import Class, Media
+from agent.model.orders import Class, Item, Media
 from agent.model.records import (
     AppendLog,
     DropOut,
@@ -118,6 +118,8 @@ class Gate:
         self._wants: tuple[Need, ...] = ()
         self._wants_old_ns = 0
         """When the list of wanted media is to be made anew though nothing changed; 0: now."""
+        self._media: dict[str, tuple[list[Item], tuple[Media, ...]]] = {}
+        """By programme: its items, and the media files in them."""
         self._tombstones: dict[str, float] = {}
         self._rejections: dict[str, int] = {}
         self._zones = {z.id: z for z in config.zones}

@@ -163,8 +163,9 @@ class Readiness(Outcomes):
             return
         self._wants_old_ns = now.mono_ns + WANTS_KEPT_NS
         needs: dict[tuple[str, str], Need] = {}
+        self._media = {key: known for key, known in self._media.items() if key in self.programmes}
         for p in self.programmes.values():
-            for media in self.catalogue.media([*p.items, *p.fallback]):
+            for media in self._media_of(p):
                 source = (media.sha256, media.url)
                 former = needs.get(source)
                 if former is None or self._due(p) < former.due:
@@ -186,10 +187,17 @@ class Readiness(Outcomes):
             self.catalogue.troubled = {k: why for k, why in self.catalogue.troubled.items() if k in still}
             self._act.append(do.Want(wanted))
 
+    def _media_of(self, p: Programme) -> tuple[orders.Media, ...]:
+        """Its media files. They are asked for after every event, and the items of a programme never change."""
+        known = self._media.get(p.key)
+        if known is None or known[0] is not p.items:
+            known = self._media[p.key] = p.items, tuple(self.catalogue.media([*p.items, *p.fallback]))
+        return known[1]
+
     def _expect(self, p: Programme) -> None:
         """Have the programme's texts spoken; its media is asked for by `_want`, from a new address anew."""
         asked = {(need.media.sha256, need.media.url) for need in self._wants}
-        for media in self.catalogue.media([*p.items, *p.fallback]):
+        for media in self._media_of(p):
             if (media.sha256, media.url) not in asked:
                 self.catalogue.lost.pop(media.sha256, None)
         if any(self._zones[z].kind == "sound" for z in p.parts if z in self._zones):

@@ -379,6 +379,8 @@ class Station(Admission):
             elif p.by is By.SCHEDULE and now.surely > p.start + LATE_S:
                 self._end(p, Reason.DECLINED.value, now)
             return
+        if now.wall < p.start and all(part.stage in (Stage.WAITING, Stage.ENDED) for part in p.parts.values()):
+            return  # nothing of what is to come can be over; most programmes wait like this
         if (
             p.again_at is not None
             and now.wall >= p.again_at
