@@ -61,7 +61,10 @@ def _status(context: Context, document: dict[str, Any]) -> None:
     if clusters:
         click.echo()
         show.table([_("Cluster"), _("Hamlet"), _("Online"), _("Last seen"), _("Line"), _("On air")], clusters)
-    silences = [(s.get("iss"), s.get("zones"), context.clock(s.get("until"))) for s in _dicts(document.get("silences"))]
+    silences = [
+        (s.get("issuer") or s.get("iss"), s.get("zones"), context.clock(s.get("until")))
+        for s in _dicts(document.get("silences"))
+    ]
     if silences:
         click.echo()
         show.table([_("Silenced by"), _("Zones"), _("Until")], silences, styles=["red"] * len(silences))

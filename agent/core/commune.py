@@ -125,8 +125,13 @@ def silence(station: Station, args: dict[str, Any], now: Instant) -> None:
     calls = addressed(station, args["zones"])
     if station.config.match(args["zones"]) or not calls:
         admit(station, "silence", args | _versioned(station, station.config.device.id, now), now)
+    silence_clusters(station, args, now)
+
+
+def silence_clusters(station: Gate, args: dict[str, Any], now: Instant) -> None:
+    """The same at the clusters that its selectors mean. Refusal."""
     link = station.config.cluster_link
-    for zones, devices in calls:
+    for zones, devices in addressed(station, args["zones"]):
         everyone = len(devices) == len(station.clusters.views)
         scopes = [f"group:{link.group}"] if link and everyone else list(devices)
         if everyone and not args["on"]:

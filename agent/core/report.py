@@ -9,6 +9,7 @@ import msgspec
 
 from agent.core import health
 from agent.core.commands import Command, PublishBeat, PublishState, PublishStatus
+from agent.core.silences import KEY
 from agent.model import events as ev
 from agent.model import screen
 from agent.model import voice as vo
@@ -216,6 +217,11 @@ class Reporter:
                 break
         return beat
 
+    def _silencer(self, iss: str) -> str:
+        """Who silences, as people call it: an authority, or a key switch."""
+        keys = {f"{KEY}{b.id}": b.name for b in self._config.buttons}
+        return keys.get(iss) or self._config.trust.called(iss)
+
     def status(self, station: Station, now: Instant) -> dict[str, Any]:
         """The full status, also for `tram status`."""
         time = station.ledger.time
@@ -262,6 +268,7 @@ class Reporter:
             "silences": [
                 {
                     "iss": iss,
+                    "issuer": self._silencer(iss),
                     "scope": scope,
                     "zones": sorted(h.zones),
                     "until": None if h.until is None else time(h.until),

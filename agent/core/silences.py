@@ -9,6 +9,10 @@ from agent.core.recurrence import parse_time
 from agent.model.config import Station
 from agent.model.orders import Silence
 
+KEY = "key:"
+"""Begins the issuer's name of a key switch's silence; no authority has such a name."""
+KEY_RANK = 2**31
+"""Whoever stands at the key: nobody lifts its silence from afar."""
 SILENCES_KEY = "silences"
 """The named value that holds what is in force (`Silences.encode`)."""
 
@@ -52,6 +56,27 @@ class Silences:
                     self.held[key] = Held(held.rank, left, held.until, held.local)
                 else:
                     del self.held[key]
+
+    def turn(self, key: str, scope: str, zones: list[str], on: bool) -> bool:
+        """The key switch `key` was found closed or open: a silence of its own, or an end to all. False: as before."""
+        name = (f"{KEY}{key}", scope)
+        if on == (name in self.held):
+            return False
+        if on:
+            self.held[name] = Held(KEY_RANK, frozenset(zones), None, local=False)
+            return True
+        del self.held[name]
+        for other, held in list(self.held.items()):
+            left = held.zones - frozenset(zones)
+            if left:
+                self.held[other] = Held(held.rank, left, held.until, held.local)
+            else:
+                del self.held[other]
+        return True
+
+    def turned(self) -> list[str]:
+        """The key switches that silence now."""
+        return [iss.removeprefix(KEY) for iss, _ in self.held if iss.startswith(KEY)]
 
     def covers(self, zone: str, now: float, *, local: bool) -> bool:
         """Whether a zone is silenced now; `local`: for what is started in the commune."""

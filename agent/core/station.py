@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from agent.core import commands as do
-from agent.core import people, rules
+from agent.core import commune, people, rules
 from agent.core.admission import Admission
 from agent.core.airing import PREPARE_S
 from agent.core.catalogue import Catalogue
@@ -32,7 +32,7 @@ from agent.model import orders, screen
 from agent.model import voice as vo
 from agent.model.health import ClusterSeen, Sensed
 from agent.model.orders import Class, OnLate, Reason, Resume
-from agent.model.records import DropProgramme, DropValue, Snapshot
+from agent.model.records import DropProgramme, DropValue, PutValue, Snapshot
 from agent.model.time import Instant
 from agent.trust.refusal import Refusal as TrustRefusal
 from agent.trust.verify import recall
@@ -97,6 +97,8 @@ class Station(Admission):
                 self.voice_up = True
                 self.reporter.hello(event)
                 self._settle_cut(event.ended, now)
+                for key, closed in event.keys.items():
+                    self._turned(key, closed, now)
                 for name, sound in self.catalogue.messages.items():
                     if f"message:{name}" not in event.pinned:
                         self._act.append(do.PinMessage(name, sound.path))
@@ -186,6 +188,10 @@ class Station(Admission):
         if event.state == "stuck":
             self.ledger.alarm("button-stuck", f"button {event.button} does not come back", now.wall)
             return
+        if button.action.silence:
+            if event.state in ("pressed", "released"):
+                self._turned(button.id, event.state == "pressed", now)
+            return
         acts = "held" if button.hold_s and not button.action.stop else "pressed"
         if button.action.stop and event.state in ("pressed", "held"):
             self.stop_local(now, remote_emergencies=event.state == "held", selectors=button.zones)
@@ -193,6 +199,22 @@ class Station(Admission):
             people.everyday_button(self, button, event.at_ns, now)
         elif button.action.microphone and button.action.mode == "hold" and event.state == "released":
             self.hang_up(button, now)
+
+    def _turned(self, key: str, closed: bool, now: Instant) -> None:
+        """The key switch that silences is closed, or open."""
+        button = next((b for b in self.config.buttons if b.id == key and b.action.silence), None)
+        if button is None:
+            return
+        if not self.silences.turn(key, self.config.device.id, self.config.match(button.zones), closed):
+            return
+        self.ledger.write(PutValue(key=SILENCES_KEY, value=self.silences.encode()))
+        self.ledger.alarm("silence-key", f"{button.name or key}", now.wall, on=closed)
+        if closed:
+            self.stop_local(now, remote_emergencies=False, selectors=button.zones)
+        if self.sign is not None:
+            commune.silence_clusters(self, {"on": closed, "zones": button.zones}, now)
+        self._urgent = True
+        self._silence(now)
 
     def finish(self, now: Instant) -> list[Command]:
         """The agent is to end: what is on is interrupted, so that it is known how far it came. See `finished`."""
@@ -270,6 +292,10 @@ class Station(Admission):
             return False
         try:
             self.silences.restore(stored)
+            there = {b.id for b in self.config.buttons if b.action.silence}
+            for key in self.silences.turned():
+                if key not in there:
+                    self.silences.turn(key, self.config.device.id, [], False)
         except msgspec.DecodeError as error:
             self.ledger.alarm("store-damaged", f"silences: {error}", now.wall)
             return False

@@ -202,7 +202,7 @@ class Zone(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Action(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a button does: play a stored `message`, speak `text` behind a chime, open the `microphone`, or `stop`."""
+    """What a button does: play a `message`, speak `text` behind a chime, open the `microphone`, `stop` or `silence`."""
 
     message: Slug | None = None
     text: Annotated[str, Meta(min_length=1, max_length=2000)] | None = None
@@ -212,6 +212,9 @@ class Action(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     repeat: Annotated[int, Meta(ge=1, le=100)] = 1
     """Of the text, each time with its chime."""
     stop: bool = False
+    silence: bool = False
+    """A key switch: closed, everything that sounds or is shown in the zones is cut, and remote programmes stay out;
+    opened, every silence there is lifted, the province's too. Buttons work meanwhile."""
     microphone: bool = False
     mode: Literal["hold", "latch"] = "hold"
     """Of the microphone: on the air while the button is held, or from one press to the next."""

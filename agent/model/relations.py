@@ -310,13 +310,16 @@ class Relations:
                 action.get("message") is not None,
                 action.get("text") is not None,
                 bool(action.get("stop")),
+                bool(action.get("silence")),
                 bool(action.get("microphone")),
             ]
             if things.count(True) != 1:
                 self.wrong(
                     f"{path}.action",
-                    Text("A button either plays one message, speaks one text, opens the microphone or stops."),
-                    Text("Write one of: “message: …”, “text: …”, “microphone: true”, “stop: true”."),
+                    Text(
+                        "A button either plays one message, speaks one text, opens the microphone, stops or silences."
+                    ),
+                    Text("Write one of: “message: …”, “text: …”, “microphone: true”, “stop: true”, “silence: true”."),
                 )
             self.known(f"{path}.action.message", action.get("message"), "messages")
             self.talk(f"{path}.action", action)

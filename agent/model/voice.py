@@ -139,6 +139,8 @@ class Hello(Event, frozen=True):
     zones: list[str]
     pinned: list[str]
     relays: dict[str, bool]
+    keys: dict[str, bool] = {}
+    """Key switches that silence, and whether they are closed."""
     ended: list[Ended] = []
     """Plays of an agent that went away: how far they came."""
 

@@ -42,10 +42,12 @@ class Contact:
         self._check_ns = 0
         self._changed_ns = now - self._debounce_ns
         self._held_due: int | None = None
-        self._stuck_due: int | None = now + STUCK_NS if closed else None
+        self._stays = button.action.silence
+        """A key switch: it may stay closed, and is no less turned for having been so before we came."""
+        self._stuck_due: int | None = now + STUCK_NS if closed and not self._stays else None
         self.stuck = False
         """It was reported as stuck and has not opened since."""
-        self.never_open = closed
+        self.never_open = closed and not self._stays
         """It was closed at the start and has not opened since: it cannot fire."""
         self._pressed: deque[int] = deque(maxlen=CHATTER + 1)
         self._chattering = False
@@ -102,6 +104,6 @@ class Contact:
                 self._chattering = self.stuck = True
                 return [("stuck", edge_ns)]
         self._held_due = edge_ns + self._hold_ns if self.closed and self._hold_ns else None
-        self._stuck_due = edge_ns + STUCK_NS if self.closed else None
+        self._stuck_due = edge_ns + STUCK_NS if self.closed and not self._stays else None
         self.stuck = self.never_open = False
         return [("pressed" if self.closed else "released", edge_ns)]

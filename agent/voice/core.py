@@ -16,6 +16,8 @@ Rules, beside those of the mixer:
 - A button with `hold_s` acts when it was held for so long (a stop button at once: `hold_s` is what makes it more).
 - `Lock` refuses the buttons in its zones and ends local plays there. It outlives the agent's connection (a crashed
   agent must not lift a silence) but not `LOCK_NS`, the longest that the contract allows.
+- A key switch that silences ends all that sounds in its zones when it closes, and lifts the lock there when it opens.
+  What may begin meanwhile is the agent's decision; buttons work.
 - When the agent goes away its plays end (reason "disconnected"); local plays and the lock stay.
 - A button whose key switch is open does nothing: its press is "locked" instead of "pressed", and never "held".
 - All `pinned` of an `Open` are segment 0, all names of a `Pin` are the segment that it gives.
@@ -168,6 +170,7 @@ class Voice:
             zones=self.zones,
             pinned=sorted(self.sounds),
             relays=dict(self.relays),
+            keys={name: c.closed for name, c in self.contacts.items() if c.button.action.silence},
         )
 
     # -- pinned sounds -----------------------------------------------------------------------------------------------
@@ -350,7 +353,9 @@ class Voice:
                 contact.forget_hold()
                 self._emit(v.ButtonEvent(button=button.id, state="locked", at_ns=at_ns))
                 continue
-            if state == ("held" if button.hold_s and not button.action.stop else "pressed"):
+            if button.action.silence:
+                self._turn(button, state, now)
+            elif state == ("held" if button.hold_s and not button.action.stop else "pressed"):
                 self._act(button, at_ns, now)
             elif state == "released" and button.action.microphone and button.action.mode == "hold":
                 self._hang_up(button, now)
@@ -367,6 +372,16 @@ class Voice:
                 self._hang_up(button, now)  # to put it on the air is the agent's
         elif button.class_ is Class.EMERGENCY and button.message is not None:
             self._fire(button, at_ns, now)
+
+    def _turn(self, button: Button, state: str, now: int) -> None:
+        """A key switch that silences: closed, all that sounds there ends; opened, no lock is left."""
+        zones = self._zones_of[button.id]
+        if state == "pressed":
+            self._end_local(zones, "silenced", now)
+            for play in list(self.mixer.plays.values()):
+                self._stop(play, zones, "silenced", now)
+        elif state == "released":
+            self._locked -= set(zones)
 
     def _unlocked(self, button: Button) -> bool:
         return button.key_line is None or self.board.closed(button.key_line)
@@ -567,6 +582,8 @@ class Voice:
         zones = self._zones_of[button.id]
         if self._broken(contact, zones):
             return Show.FAULT
+        if button.action.silence:
+            return Show.PLAYING if contact.closed else Show.ARMED
         if self._playing(button, zones):
             return Show.PLAYING
         silenced = bool(zones) and self._locked.issuperset(zones)

@@ -44,6 +44,7 @@ MACHINE_CONFIG: dict[str, Any] = {
         *CONFIG["buttons"],
         {"id": "khan-cap-2", "pin": 8, "action": {"message": "bao-dong"}, "zones": ["loa-2"]},
         {"id": "micro", "pin": 9, "class": "priority", "action": {"microphone": True}, "zones": ["*"]},
+        {"id": "ngat", "pin": 10, "action": {"silence": True}, "zones": ["loa", "bang"]},
     ],
     "microphone": {"device": "m"},
 }
@@ -293,6 +294,22 @@ class StationMachine(RuleBasedStateMachine):
         self.world.state_order("silence", {"version": self.versions["silence", iss], **args}, iss)  # type: ignore[index]
 
     # people
+
+    @precondition(lambda self: self.world.voice_up)
+    @rule(closed=st.booleans())
+    def turn_the_key(self, closed: bool) -> None:
+        if closed == self.world.keys.get("ngat", False):
+            return
+        mine = {"loa", "bang"}
+        if closed:
+            self.silences["key"] = (2**31, mine, None, False)
+            for order in self.orders.values():
+                if order.iss == OWN and order.zones <= mine:
+                    self.finish(order, revocable=True)
+        else:
+            for other, (rank, held, until, local) in list(self.silences.items()):
+                self.silences[other] = (rank, held - mine, until, local)
+        self.world.turn("ngat", closed)
 
     @rule(yes=st.booleans(), at=st.sampled_from([None, None, 4.0]))
     def answer_an_offer(self, yes: bool, at: float | None) -> None:
@@ -579,6 +596,7 @@ class StationMachine(RuleBasedStateMachine):
         world.set_link(True)
         if not world.voice_up:
             world.voice_back()
+        self.turn_the_key(closed=False)
         for iss in RANK:
             self.lift(iss, ["*"]) if iss == "tinh" else None
             self.entries[iss] = []

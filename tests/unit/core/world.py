@@ -215,6 +215,8 @@ class World:
         self.marks: list[ev.FeedMark] = []
         self.talks: dict[str, str] = {}
         """Everyday microphones on the air: button → play."""
+        self.keys: dict[str, bool] = {}
+        """Key switches that silence, and whether they are closed."""
         self.mute_speech = False
         self.heard: list[tuple[float, str, str, str]] = []
         """(wall, zone, play, "begin" | "end")"""
@@ -408,7 +410,9 @@ class World:
         self.voice_up = True
         zones = [z.id for z in self.config.zones if z.kind == "sound"]
         ended, self._gone = self._gone, []
-        self.post(vo.Hello(version="0", pid=1, armed_ns=self.mono, zones=zones, pinned=[], relays={}, ended=ended))
+        keys = {b.id: self.keys.get(b.id, False) for b in self.config.buttons if b.action.silence}
+        hello = vo.Hello(version="0", pid=1, armed_ns=self.mono, zones=zones, pinned=[], relays={}, keys=keys)
+        self.post(msgspec.structs.replace(hello, ended=ended))
 
     def set_link(self, up: bool) -> None:
         """The broker goes or comes back; it sends again what was not acknowledged, and all that is retained."""
@@ -505,6 +509,26 @@ class World:
         zones = [] if running is None else sorted(running.zones)
         ended = [self._ended(running, zone, "completed") for zone in zones if running is not None]
         self.post(vo.ButtonEvent(button=button, state="released", at_ns=self.mono), *ended)
+
+    def turn(self, button: str, closed: bool) -> None:
+        """A key switch that silences. Voice ends what sounds there, whatever the agent does."""
+        if closed == self.keys.get(button, False):
+            return
+        self.keys[button] = closed
+        if not self.voice_up:
+            return
+        events: list[Struct] = []
+        zones = set(self.config.match(next(b.zones for b in self.config.buttons if b.id == button)))
+        if closed:
+            self.pressed = [
+                (b, s, left) for b, s, ours in self.pressed if (left := [z for z in ours if z not in zones])
+            ]
+            for running in list(self.on.values()):
+                events += [self._ended(running, zone, "silenced") for zone in sorted(running.zones & zones)]
+        else:
+            self.locked = [z for z in self.locked if z not in zones]
+        state = "pressed" if closed else "released"
+        self.post(vo.ButtonEvent(button=button, state=state, at_ns=self.mono), *events)
 
     def _serve_pressed(self) -> None:
         """Messages that wait begin where no local play is; what sounded there ends."""
