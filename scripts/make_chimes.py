@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Make the chimes in agent/voice/assets from nothing but arithmetic: 48 000 Hz, mono, 16 bit, peak −3 dBFS.
+"""Make the chimes in agent/voice/assets by arithmetic: 48 000 Hz, mono, 16 bit, peak −3 dBFS.
 
 gong   1.6 s  two struck bells, a fourth down (G5, D5): a bulletin follows
 siren  3.0 s  two slow sweeps 500 → 1 000 → 500 Hz with odd harmonics: an emergency
-drill  2.4 s  three pairs of short beeps, 880 and 660 Hz: an exercise, never to be taken for the siren
+drill  3.4 s  three pairs of short beeps, 880 and 660 Hz, then the words “Đây là diễn tập” (scripts/dien-tap.wav,
+              spoken once by espeak-ng): an exercise, never to be taken for the siren
 info   0.9 s  one soft rising third (C5, E5): a note to the listeners
 
 Between 500 and 3 000 Hz, where horn loudspeakers are loud. Edges are faded over 5 ms or more.
@@ -53,6 +54,14 @@ def beep(hertz: float, seconds: float, pause_s: float) -> Sound:
     return faded(tone, 0.01, 0.01) + [0.0] * round(pause_s * RATE)
 
 
+def spoken(name: str) -> Sound:
+    """Words, as loud as the beeps."""
+    with wave.open(str(Path(__file__).parent / f"{name}.wav")) as file:
+        samples = struct.unpack(f"<{file.getnframes()}h", file.readframes(file.getnframes()))
+    peak = max(abs(s) for s in samples)
+    return [s / peak for s in samples]
+
+
 def mixed(*parts: tuple[float, Sound]) -> Sound:
     """Sounds added, each from its second on."""
     out = [0.0] * max(round(at * RATE) + len(sound) for at, sound in parts)
@@ -77,7 +86,9 @@ def faded(sound: Sound, rise_s: float, fall_s: float) -> Sound:
 CHIMES: dict[str, Callable[[], Sound]] = {
     "gong": lambda: faded(mixed((0, bell(783.99, 1.2, 0.5)), (0.45, bell(587.33, 1.15, 0.5))), 0.005, 0.25),
     "siren": lambda: faded(sweep(3.0, 500, 1000, 2), 0.02, 0.05),
-    "drill": lambda: mixed(*((0.8 * k, beep(880, 0.2, 0.1) + beep(660, 0.2, 0.3)) for k in range(3))),
+    "drill": lambda: mixed(
+        *((0.8 * k, beep(880, 0.2, 0.1) + beep(660, 0.2, 0.3)) for k in range(3)), (2.4, spoken("dien-tap"))
+    ),
     "info": lambda: faded(mixed((0, bell(523.25, 0.5, 0.3)), (0.22, bell(659.26, 0.68, 0.3))), 0.01, 0.25),
 }
 

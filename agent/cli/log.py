@@ -125,7 +125,7 @@ def _table(context: Context, found: playlog.PlayLog) -> None:
                 context.clock(e.get("planned")),
                 context.clock(e.get("started")),
                 context.clock(e.get("ended")),
-                e.get("title"),
+                f"{_('DRILL')} · {e.get('title')}" if e.get("drill") else e.get("title"),
                 word(e.get("class", "")),
                 e.get("iss"),
                 e.get("zone"),

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "add": ("agent.cli.programmes:add", _("Add a programme of the commune's own.")),
     "record": ("agent.cli.recording:record", _("Record a stored message in one's own voice.")),
     "play": ("agent.cli.programmes:play", _("Play a file at once in one zone.")),
+    "drill": ("agent.cli.station:drill", _("Make the next presses of the buttons an exercise (diễn tập).")),
     "silence": ("agent.cli.station:silence", _("Cut all sound and pictures, or lift the cut.")),
     "enrol": ("agent.cli.daemons:enrol", _("Register a new device with its province.")),
     "province": ("agent.cli.province:province", _("Tools of the province: sign, publish, watch.")),

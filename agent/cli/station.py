@@ -128,6 +128,8 @@ def _zone_row(context: Context, name: str, zone: dict[str, Any]) -> list[object]
     state = owner.get("state") or zone.get("state") or zone.get("power") or "idle"
     title = owner.get("title") or zone.get("title")
     class_ = owner.get("class")
+    if title and owner.get("drill"):
+        title = f"{_('DRILL')} · {title}"
     if title and class_:
         title = f"{title} ({word(class_)})"
     since = owner.get("since") or zone.get("since")
@@ -266,3 +268,27 @@ def silence(context: Context, what: str, zones: str, until: str | None) -> None:
         click.echo(_("Silenced until {when}: {zones}.").format(when=context.clock(args["until"]), zones=zones))
     else:
         click.echo(_("Silenced: {zones}. Lift it with “tram silence off”.").format(zones=zones))
+
+
+@click.command(
+    help=_(
+        "Make what buttons start an exercise (diễn tập), marked in sound, on boards and in the log; it ends by itself."
+    )
+)
+@click.argument("what", type=click.Choice(["on", "off"]))
+@click.option("--minutes", default=15.0, show_default=True, help=_("How long, at most 60."))
+@common()
+@pass_context
+def drill(context: Context, what: str, minutes: float) -> None:
+    """Begin or end it."""
+    if not 0 < minutes <= 60:
+        raise click.UsageError(_("A drill lasts at most 60 minutes."))
+    context.ask("drill", {"on": what == "on", "minutes": minutes})
+    if what == "off":
+        click.echo(_("The drill is over: a press of a button is an alarm again."))
+    else:
+        click.echo(
+            _("For {n} minutes a press of a button is an exercise. End it with “tram drill off”.").format(
+                n=f"{minutes:g}"
+            )
+        )

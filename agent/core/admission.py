@@ -44,7 +44,9 @@ class Admission(Airing):
             self.ledger.write(*writes)
             self._wants_old_ns = 0
             self.send_down([row.send(now) for row in rows], urgent=any(row.urgent for row in rows))
+        self._arrived_ns = event.at_ns
         self.admit(event.topic, event.payload, event.retain, now)
+        self._arrived_ns = 0
 
     def admit(self, topic: str, payload: bytes, retain: bool, now: Instant) -> tuple[str | None, str | None]:
         """The one door for orders, the province's and the commune's own. Returns reason and detail of a refusal."""
@@ -174,7 +176,7 @@ class Admission(Airing):
             approved_by=b.approved_by,
             jti=order.jti,
             received_at=now.wall,
-            received_mono_ns=now.mono_ns,
+            received_mono_ns=self._arrived_ns or now.mono_ns,
             order_exp=order.exp,
             parts={z: Part() for z in admitted.zones},
         )
@@ -350,6 +352,15 @@ class Admission(Airing):
                 self._end(p, Reason.CANCELLED.value, now)
             if not hit or suffix:
                 self._bury(key, order.exp or now.wall + 86400.0)
+
+    def drill(self, minutes: float, now: Instant) -> None:
+        """For so long what the commune's buttons start is an exercise; 0: it is over."""
+        on = minutes > 0
+        if on or self.drill_until_ns:
+            self.ledger.alarm("drill-mode", "the buttons are in drill mode", now.wall, on=on)
+        self.drill_until_ns = now.mono_ns + round(minutes * 60e9) if on else 0
+        self._act.append(do.ToVoice(vo.Drill(until_ns=self.drill_until_ns)))
+        self.reporter.changed()
 
     def _locked(self, now: Instant) -> list[str]:
         return [z for z in self._zones if self.silences.covers(z, now.surely, local=True)]

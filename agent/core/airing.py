@@ -11,7 +11,7 @@ from agent.core.gate import Leaving
 from agent.core.outcomes import DWELL_S
 from agent.core.plays import Play
 from agent.core.programme import By, Part, Position, Programme, Stage, State, Step, rank
-from agent.core.readiness import LATE_S, Readiness, shown_items
+from agent.core.readiness import DRILL_CHIME, LATE_S, Readiness, shown_items
 from agent.model import config as conf
 from agent.model import events as ev
 from agent.model import screen
@@ -262,8 +262,20 @@ class Airing(Readiness):
         p = self.programmes[play.key]
         if p.parts[event.zone].stage is Stage.OPENED:
             at = now.wall_of(event.at_ns)
+            first = p.parts[event.zone].first_sample_at is None
             play.started[event.zone] = at
             self._on_air(p, event.zone, at, now)
+            if p.drill and first and p.start <= p.received_at:
+                opened_ns = event.at_ns - round(event.error_ms * 1e6)
+                moments = {"verified": opened_ns, "first_sample": event.submitted_ns, "converter": event.at_ns}
+                took = {what: at_ns - p.received_mono_ns for what, at_ns in moments.items()}
+                self._report_drill(p, [event.zone], took, now)
+
+    def _report_drill(self, p: Programme, zones: list[str], took_ns: dict[str, int], now: Instant) -> None:
+        """What a drill is for: how long it took from the order, or the button's edge, to the loudspeakers."""
+        took = {what: round(ns / 1e6, 1) for what, ns in took_ns.items()}
+        body = {"what": "drill", "id": p.id, "iss": p.iss, "by": p.by.value, "zones": zones, "latency_ms": took}
+        self.ledger.event("progress", now.wall, 2, body)
 
     def _ended(self, event: vo.Ended, now: Instant) -> None:
         play = self.plays.get(event.play)
@@ -364,6 +376,9 @@ class Airing(Readiness):
         text: list[Item] = []
         if message is not None:
             sounds = [*sounds, Item(local=message.id)] * message.repeat
+        if event.drill:
+            sounds = [Item(chime=DRILL_CHIME), *sounds, Item(chime=DRILL_CHIME)]
+        if message is not None:
             text = [Item(text=message.text, lang=message.lang)]
         boards = [z for z in self.config.match(button.zones if button else ["*"]) if self._zones[z].kind == "screen"]
         iss = self.config.trust.station_authority or self.config.device.id
@@ -379,8 +394,9 @@ class Airing(Readiness):
             items=[*sounds, *text],
             start=pressed,
             resume=Resume.DROP,
+            drill=event.drill,
             received_at=now.wall,
-            received_mono_ns=now.mono_ns,
+            received_mono_ns=event.pressed_ns,
             parts={z: Part() for z in [*event.zones, *boards]},
         )
         self.programmes[p.key] = p
@@ -399,7 +415,10 @@ class Airing(Readiness):
             play.started[zone] = now.wall_of(event.at_ns)
             self._on_air(p, zone, play.started[zone], now)
         self._urgent = True
-        commune.pressed(self, button, message, pressed, now)
+        if event.drill:
+            took = {"first_sample": event.submitted_ns - event.pressed_ns, "converter": event.at_ns - event.pressed_ns}
+            self._report_drill(p, event.zones, took, now)
+        commune.pressed(self, button, message, pressed, now, drill=event.drill)
 
     def _local_ended(self, event: vo.LocalEnded, now: Instant) -> None:
         self._taken.pop(event.zone, None)

@@ -209,12 +209,16 @@ def addressed(station: Gate, selectors: Sequence[str]) -> list[tuple[list[str], 
     return [(list(zones), devices) for zones, devices in found.items()]
 
 
-def pressed(station: Gate, button: Button | None, message: Message | None, at: float, now: Instant) -> None:
+def pressed(
+    station: Gate, button: Button | None, message: Message | None, at: float, now: Instant, *, drill: bool = False
+) -> None:
     """An emergency button's message sounds here already: the clusters begin at once, the boards show its words."""
     if message is None or station.sign is None:
         return
     name = f"{button.id if button else message.id}.{int(at * 1000)}"
     order: dict[str, Any] = {"title": message.title, "class": "emergency", "start": "now", "resume": "drop"}
+    if drill:
+        order["drill"] = True
     if message.repeat > 1:
         order["repeat"] = {"count": message.repeat, "interval_s": 0}
     sound: list[dict[str, Any]] = [{"chime": message.chime}] if message.chime else []

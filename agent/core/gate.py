@@ -90,6 +90,10 @@ class Gate:
         self._own_counter = commune.OwnCounter(snapshot, now)
         self.pressed: dict[str, str] = {}
         """Bulletin → everyday button, while its order goes through the door: only a button may open the microphone."""
+        self._arrived_ns = 0
+        """When the order that is being taken in arrived (monotonic); 0: it was made here."""
+        self.drill_until_ns = 0
+        """Until then what the commune's buttons start is an exercise (monotonic)."""
         self.storage_bad: str | None = None
         self.voice_up = False
         self._prepared: dict[tuple[str, Position, float], Play] = {}

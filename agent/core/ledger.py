@@ -103,6 +103,7 @@ class Ledger:
                 bulletin=p.id,
                 title=p.title,
                 class_=p.class_.value,
+                drill=p.drill,
                 iss=p.iss,
                 zone=zone,
                 result=result,

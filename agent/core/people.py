@@ -23,6 +23,7 @@ from agent.model.voice import MICROPHONE
 if TYPE_CHECKING:
     from agent.core.station import Station
 
+DRILL_MINUTES = 15.0
 STALE_NS = 5 * 10**9
 """An everyday button that was pressed so long ago, while the agent was away, does nothing any more."""
 
@@ -58,7 +59,7 @@ def everyday_button(station: Station, button: Button, pressed_ns: int, now: Inst
         items.append({"local": MICROPHONE if message is None else message.id})
         order = f"button-{button.id}-{now.mono_ns // 1_000_000}"
         station.pressed[order] = button.id
-        args = {
+        args: dict[str, Any] = {
             "id": order,
             "title": button.name or station.config.talk_title if message is None else message.title,
             "class": button.class_.value,
@@ -68,6 +69,8 @@ def everyday_button(station: Station, button: Button, pressed_ns: int, now: Inst
             "resume": "drop",
             "approved_by": button.approved_by or button.name or button.id,
         }
+        if now.mono_ns < station.drill_until_ns:
+            args["drill"] = True
         if message is None:
             commune.admit(station, "broadcast", args, now)
         else:
@@ -178,6 +181,14 @@ def _silence(station: Station, args: dict[str, Any], now: Instant) -> dict[str, 
     return {"on": order["on"]}
 
 
+def _drill(station: Station, args: dict[str, Any], now: Instant) -> dict[str, Any]:
+    minutes = float(args.get("minutes") or DRILL_MINUTES)
+    if not 0 < minutes <= 60:
+        raise Refusal("bad-args", "a drill lasts at most 60 minutes")
+    station.drill(minutes if args["on"] else 0.0, now)
+    return {"on": bool(args["on"]), "minutes": minutes}
+
+
 def _today(station: Station, args: dict[str, Any], now: Instant) -> list[dict[str, Any]]:
     return [*station.coming(now, 24 * 3600.0), *commune.coming(station)]
 
@@ -190,5 +201,6 @@ _HANDLERS: dict[str, Callable[[Station, dict[str, Any], Instant], Any]] = {
     "add": _add,
     "play": _play,
     "silence": _silence,
+    "drill": _drill,
     "today": _today,
 }

@@ -244,6 +244,8 @@ class Reporter:
                     "class": owner.class_.value,
                     "state": owner.parts[z.id].stage.value,
                 }
+                if owner.drill:
+                    zone["owner"]["drill"] = True
                 since = owner.parts[z.id].stretch_started
                 if since is not None:
                     zone["owner"]["since"] = time(since)
@@ -263,6 +265,7 @@ class Reporter:
             "clusters": self._clusters(station),
             "faults": [{"what": k, "detail": v} for k, v in sorted(self._faults.items())],
             "clock": {"trusted": now.trusted},
+            "drill": station.drill_until_ns > now.mono_ns,
             "outbox": {"rows": len(outbox), "dropped": sum(outbox.dropped.values())},
             "log": [station.ledger.head.n, station.ledger.head.hash],
             "silences": [

@@ -97,6 +97,8 @@ class Station(Admission):
                 self.voice_up = True
                 self.reporter.hello(event)
                 self._settle_cut(event.ended, now)
+                if self.drill_until_ns > now.mono_ns:
+                    self._act.append(do.ToVoice(vo.Drill(until_ns=self.drill_until_ns)))
                 for key, closed in event.keys.items():
                     self._turned(key, closed, now)
                 for name, sound in self.catalogue.messages.items():
@@ -378,6 +380,8 @@ class Station(Admission):
         self._screen_until = {key: at + step for key, at in self._screen_until.items()}
 
     def _expire(self, now: Instant) -> None:
+        if 0 < self.drill_until_ns <= now.mono_ns:
+            self.drill(0.0, now)
         self.ledger.write(*self.passing.expire(now))
         self.clusters.due(self, now)
         if self.silences.expire(now.surely):

@@ -317,7 +317,7 @@ class Connection:
         elif not payload and (message.retain or topic.leaf == "desired"):
             self.acknowledge(token)  # somebody cleared a retained message: that lifts nothing
         else:
-            order = OrderArrived(name, payload, message.retain, token)
+            order = OrderArrived(name, payload, message.retain, token, time.monotonic_ns())
             self._inbox(order, urgent=is_urgent(topic, payload))
 
     def _stray(self, name: str, topic: topics.Topic | None) -> None:

@@ -47,6 +47,8 @@ class OrderArrived(Struct, frozen=True):
     payload: bytes
     retain: bool
     token: int
+    at_ns: int = 0
+    """When it arrived (CLOCK_MONOTONIC); 0: not known."""
 
 
 class OutTaken(Struct, frozen=True):

@@ -25,7 +25,8 @@ class LogEntry(Struct, frozen=True, kw_only=True):
 
     `planned`, `started`, `ended` RFC 3339 with offset (None: never). `start_error_ms` against `planned` plus the
     zone's delay. `level_dbfs` RMS over the sounding part, a full-scale sine being −3.01; None for screens and for
-    what never sounded. `content`: hashes of what was played, in order. `by`: who or what caused it.
+    what never sounded. `content`: hashes of what was played, in order. `by`: who or what caused it. `drill`: it was an
+    exercise (diễn tập).
     """
 
     bulletin: str
@@ -36,6 +37,7 @@ class LogEntry(Struct, frozen=True, kw_only=True):
     result: Result
     by: str
     approved_by: str | None = None
+    drill: bool = False
     planned: str | None = None
     started: str | None = None
     ended: str | None = None
@@ -48,9 +50,12 @@ class LogEntry(Struct, frozen=True, kw_only=True):
     hash: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The entry as JSON sees it, in the contract's order of fields; `approved_by` is absent when nobody did."""
+        """The entry as JSON sees it, in the contract's order of fields.
+
+        `approved_by` is absent when nobody did, `drill` when it was none.
+        """
         plain = cast("dict[str, Any]", msgspec.to_builtins(self))
-        return {k: plain[k] for k in FIELDS if not (k == "approved_by" and plain[k] is None)}
+        return {k: plain[k] for k in FIELDS if plain[k] or k not in ("approved_by", "drill")}
 
 
 FIELDS = (
@@ -60,6 +65,7 @@ FIELDS = (
     "bulletin",
     "title",
     "class",
+    "drill",
     "iss",
     "approved_by",
     "zone",

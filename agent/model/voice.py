@@ -114,6 +114,12 @@ class Lock(Command, frozen=True):
     zones: list[str]
 
 
+class Drill(Command, frozen=True):
+    """Until then a press is an exercise, marked before and after. It ends with the agent's connection."""
+
+    until_ns: int
+
+
 class EndLocal(Command, frozen=True):
     """Stop what voice plays on its own account (a stop command from the agent's side)."""
 
@@ -201,6 +207,7 @@ class LocalStarted(Event, frozen=True):
     pressed_ns: int
     at_ns: int
     submitted_ns: int
+    drill: bool = False
 
 
 class LocalEnded(Event, frozen=True):
@@ -264,7 +271,7 @@ class Fault(Event, frozen=True):
     zone: str | None = None
 
 
-VoiceCommand = Open | Gain | Listen | Feed | Pin | Close | Stop | Load | Lock | EndLocal | Levels
+VoiceCommand = Open | Gain | Listen | Drill | Feed | Pin | Close | Stop | Load | Lock | EndLocal | Levels
 VoiceEvent = (
     Hello
     | Started

@@ -45,6 +45,7 @@ from agent.voice.stream import Pinned, Pipe, Stream
 LOCK_NS = 24 * 3600 * 1_000_000_000
 LIVE_MS_LIMIT = 10_000
 MAX_SEGMENTS = 10_000
+DRILL = "chime:drill"
 REMEMBERED = 512
 """Plays whose names are kept: late commands for one that has ended are not worth a fault, and none is opened twice."""
 
@@ -142,6 +143,7 @@ class Voice:
         self._talks: list[_Talk] = []
         self._deaf = False
         """The microphone failed when it was last used."""
+        self._drill_until = 0
         self._locked: set[str] = set()
         self._locked_until = 0
         self._presses = 0
@@ -229,6 +231,7 @@ class Voice:
             if play.local is None:
                 self._stop(play, None, "disconnected", now)
         self.mixer.level_every_ns = 0
+        self._drill_until = 0
 
     def finish(self, now: int) -> None:
         """The process ends: fade out, relays off."""
@@ -260,6 +263,8 @@ class Voice:
                     self._pin(play, _number(command), command.names)
             elif isinstance(command, v.Lock):
                 self._lock(command.zones, now)
+            elif isinstance(command, v.Drill):
+                self._drill(command.until_ns)
             elif isinstance(command, v.EndLocal):
                 self._end_local(command.zones, "stopped", now)
             elif isinstance(command, v.Levels):
@@ -325,6 +330,11 @@ class Voice:
                 self.fault("pinned", f"{play.name}: no sound {name!r}")
             else:
                 play.stream.append(Pinned(segment, name, sound))
+
+    def _drill(self, until_ns: int) -> None:
+        if DRILL not in self.sounds:
+            raise RefusedError(f"no drill without its mark, {DRILL}", "pinned")
+        self._drill_until = until_ns
 
     def _feed(self, command: v.Feed, fd: int | None) -> int | None:
         """Returns the fd that is left for the caller to close."""
@@ -414,8 +424,16 @@ class Voice:
         self._waiting = [w for w in self._waiting if w.button is not button]
         for talk in [t for t in self._talks if t.button is button]:
             self._talks.remove(talk)
-            self._stop(talk.play, None, "completed", now)
+            self._end_talk(talk, "completed", now)
         return len(self._waiting) + len(self._talks) < before
+
+    def _end_talk(self, talk: _Talk, reason: str, now: int) -> None:
+        """The officer has spoken; of an exercise the mark is still to come."""
+        if talk.live is None or not talk.live.running or not talk.play.stream.pinned:
+            self._stop(talk.play, None, reason, now)
+        else:
+            talk.play.reason = reason
+            talk.live.close()
 
     def _tend_talks(self, now: int) -> int | None:
         """End the microphones that were on for their longest time; returns when the next one is due."""
@@ -424,7 +442,7 @@ class Voice:
                 talk.play.stream.bridge = None  # a microphone that falters is not a chain that warms up
                 self._deaf = talk.live.lost
             if now >= talk.until_ns:
-                self._stop(talk.play, None, "longest", now)
+                self._end_talk(talk, "longest", now)
         self._talks = [t for t in self._talks if t.play.name in self.mixer.plays and now < t.until_ns]
         if self.microphone is not None:
             for detail in self.microphone.take_faults():
@@ -458,11 +476,20 @@ class Voice:
                     self._stop(play, [zone], "local", now)
         self._presses += 1
         button = waiting.button
-        live = self._listen(1) if button.action.microphone else None
-        stream = self._talk_stream(button, live) if button.action.microphone else self._message_stream(button)
+        drill = now < self._drill_until
+        live = None
+        stream = Stream()
+        if drill:
+            self._mark(stream)
+        if button.action.microphone:
+            live = self._talk_stream(stream, button)
+        else:
+            self._message_stream(stream, button)
+        if drill:
+            self._mark(stream)
         stream.closed = True
         message = v.MICROPHONE if button.action.microphone else button.message or ""
-        local = Local(button.id, message, waiting.pressed_ns)
+        local = Local(button.id, message, waiting.pressed_ns, drill=drill)
         name = f"local:{button.id}:{self._presses}"
         play = Play(name, arrived_ns=now, at_ns=None, gain_db=0.0, stream=stream, local=local)
         if button.action.microphone:
@@ -503,25 +530,30 @@ class Voice:
         self.fault("microphone", detail)
         return None
 
-    def _talk_stream(self, button: Button, live: Live | None) -> Stream:
+    def _mark(self, stream: Stream) -> None:
+        """An exercise says so, before and after, and while relays warm up."""
+        stream.append(Pinned(len(stream.names), DRILL, self.sounds[DRILL]))
+        stream.bridge = self.sounds[DRILL]
+
+    def _talk_stream(self, stream: Stream, button: Button) -> Live | None:
         name = f"chime:{button.action.chime}"
         chime = self.sounds.get(name)
         if chime is None and button.action.chime is not None:
             self.fault("pinned", f"{name} is missing, the microphone begins without it")
-        stream = Stream(chime)
+        stream.bridge = stream.bridge or chime
         if chime is not None:
-            stream.append(Pinned(0, name, chime))
+            stream.append(Pinned(len(stream.names), name, chime))
+        live = self._listen(len(stream.names))
         if live is not None:
             stream.append(live)
-        return stream
+        return live
 
-    def _message_stream(self, button: Button) -> Stream:
+    def _message_stream(self, stream: Stream, button: Button) -> None:
         message = self._messages.get(button.message or "")
         names, chime = self._sounds_of(button)
-        stream = Stream(chime)
-        for number, (name, sound) in enumerate(names * (message.repeat if message else 1)):
-            stream.append(Pinned(number, name, sound))
-        return stream
+        stream.bridge = stream.bridge or chime
+        for name, sound in names * (message.repeat if message else 1):
+            stream.append(Pinned(len(stream.names), name, sound))
 
     def _sounds_of(self, button: Button) -> tuple[list[tuple[str, bytes]], bytes]:
         """What the button's message consists of, and its chime. There is always something that sounds."""

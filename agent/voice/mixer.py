@@ -84,8 +84,9 @@ class Sink(Protocol):
 class Local:
     """What makes a play one of voice's own."""
 
-    def __init__(self, button: str, message: str, pressed_ns: int) -> None:
+    def __init__(self, button: str, message: str, pressed_ns: int, *, drill: bool = False) -> None:
         self.button = button
+        self.drill = drill
         self.message = message
         self.pressed_ns = pressed_ns
         self.reported = False
@@ -273,6 +274,7 @@ class Branch:
             pressed_ns=local.pressed_ns,
             at_ns=at_ns,
             submitted_ns=submitted_ns,
+            drill=local.drill,
         )
 
     def ended(self, now: int) -> Ended | LocalEnded:

@@ -76,6 +76,7 @@ ASKING = [
     ("decline", "b-1"),
     ("silence", "on"),
     ("silence", "off"),
+    ("drill", "on"),
     ("add", "--text", "Mời họp", "--at", "now", "--zones", "*", "--approved-by", "Chủ tịch"),
 ]
 
@@ -192,6 +193,14 @@ def test_decline_and_silence_say_what_was_done(stage: Stage) -> None:
         ("silence", {"on": True, "zones": ["loa-xa"]}),
         ("silence", {"on": False, "zones": ["*"]}),
     ]
+
+
+def test_a_drill_says_how_long_it_lasts_and_has_a_limit(stage: Stage) -> None:
+    agent = stage.start()
+    assert "10" in stage.tram("drill", "on", "--minutes", "10").out
+    assert "alarm again" in stage.tram("drill", "off").out
+    assert stage.tram("drill", "on", "--minutes", "61").code == 2
+    assert agent.asked == [("drill", {"on": True, "minutes": 10.0}), ("drill", {"on": False, "minutes": 15.0})]
 
 
 def test_add_text_names_title_zones_time_class_and_who_approved(stage: Stage) -> None:

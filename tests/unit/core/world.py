@@ -215,6 +215,7 @@ class World:
         self.marks: list[ev.FeedMark] = []
         self.talks: dict[str, str] = {}
         """Everyday microphones on the air: button → play."""
+        self.drill_until_ns = 0
         self.keys: dict[str, bool] = {}
         """Key switches that silence, and whether they are closed."""
         self.mute_speech = False
@@ -567,6 +568,7 @@ class World:
                 pressed_ns=self.mono,
                 at_ns=self.mono,
                 submitted_ns=self.mono,
+                drill=self.mono < self.drill_until_ns,
             )
         )
         self._queue.extend(fading)
@@ -817,6 +819,8 @@ class World:
                 if play in self.on:
                     self.on[play].append(TALK_S * RATE, self.wall)
                     self.talks[button] = play
+            case vo.Drill(until_ns=until_ns):
+                self.drill_until_ns = until_ns
             case vo.EndLocal(zones=zones):
                 self._end_local(zones, "stopped")
             case vo.Lock(zones=zones):

@@ -33,8 +33,8 @@ def test_the_first_entry_follows_64_zeros_and_hashes_as_the_contract_says() -> N
 
 
 def test_an_entry_has_exactly_the_fields_of_the_contract() -> None:
-    assert tuple(log_entry(approved_by="Bà Sáu").to_dict()) == FIELDS
-    assert set(FIELDS) - set(log_entry().to_dict()) == {"approved_by"}
+    assert tuple(log_entry(approved_by="Bà Sáu", drill=True).to_dict()) == FIELDS
+    assert set(FIELDS) - set(log_entry().to_dict()) == {"approved_by", "drill"}
 
 
 @pytest.mark.parametrize(
