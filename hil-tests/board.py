@@ -1,4 +1,4 @@
-"""What a test may do with a board, whichever it is: the virtual one (`virtual.py`) or a Raspberry Pi (`raspberry.py`)."""
+"""What a test may do with a board: the virtual one (`virtual.py`) or a Raspberry Pi (`raspberry.py`)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import numpy as np
 from province.demo.listening import Signal
 
 RATE = 48_000
+AMPLIFIER, LAMP = 17, 27
+"""Pins of config/commune-station.yaml: the amplifier's relay is on at high level, the red lamp's at low level."""
 
 
 class BoardError(Exception):
@@ -41,18 +43,25 @@ class Board(Protocol):
 
     def start(self) -> None:
         """Power on, and wait until commands are answered. BoardError."""
+
     def power_cut(self) -> None:
         """Take the power away, at once."""
+
     def close(self) -> None:
         """Off, and everything given back. May be called twice."""
+
     def run(self, command: str, *, timeout_s: float = 30.0, stdin: bytes = b"") -> Ran:
         """Have root's shell run a command. BoardError when no answer comes."""
+
     def press(self, line: int) -> None:
         """Close the contact between GPIO `line` and ground."""
+
     def release(self, line: int) -> None:
         """Open it."""
+
     def level(self, line: int) -> bool:
         """Whether GPIO `line` is high, as the relay behind it sees it."""
+
     def heard(self) -> Signal:
         """What the sound card has given since `start`, 48 kHz, the channels' mean. Silence may be left out."""
 
@@ -82,6 +91,21 @@ def put(board: Board, files: Mapping[str, bytes], mode: int = 0o640) -> None:
             f"install -D -m {mode:o} -o root -g tram /dev/stdin {path}.new && mv {path}.new {path} && sync {path}",
             stdin=content,
         )
+
+
+def armed(board: Board) -> bool:
+    """Whether voice has told that its buttons are armed."""
+    return board.run("systemctl is-active --quiet tram-voice.service").code == 0
+
+
+def sounding(board: Board) -> bool:
+    """Whether the amplifier's relay is on."""
+    return board.level(AMPLIFIER)
+
+
+def relays_are_off(board: Board) -> bool:
+    """Both relays, as their wiring sees them."""
+    return not board.level(AMPLIFIER) and board.level(LAMP)
 
 
 def samples(raw: bytes, channels: int) -> Signal:

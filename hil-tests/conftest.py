@@ -36,7 +36,9 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def image() -> Path:
     """The virtual board's image; built if it is not there."""
-    built = subprocess.run([ROOT / "image-build" / "build", "virtual-board"], stdout=subprocess.PIPE, text=True, check=True)
+    built = subprocess.run(
+        [ROOT / "image-build" / "build", "virtual-board"], stdout=subprocess.PIPE, text=True, check=True
+    )
     lower_priority()
     return Path(built.stdout.strip().splitlines()[-1])
 

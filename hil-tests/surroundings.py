@@ -14,6 +14,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import numpy as np
@@ -37,8 +38,6 @@ EXAMPLE = Path(__file__).resolve().parents[1] / "config" / "commune-station.yaml
 NTP_PORT = 11123
 NTP_EPOCH = 2_208_988_800
 SIREN_LINE, MEETING_LINE, STOP_LINE = 5, 6, 13
-AMPLIFIER, LAMP = 17, 27
-"""Pins of the example: the amplifier's relay is on at high level, the red lamp's at low level."""
 
 
 class Clock:
@@ -91,20 +90,27 @@ class Surroundings:
         self.broker = Broker(folder / "broker", pki, {DEVICE: ["tinh-mau"]})
         self.broker.start()
         self._stack.callback(self.broker.stop)
-        port = self.content.url.rstrip("/").rpartition(":")[2]
+        url = self.content.url.replace("127.0.0.1", self.host).replace("localhost", self.host)
         ranks = {"province": (100, "84/86"), "station": (10, UNIT)}
         self.province = Province.create(
             folder,
             [
                 AuthorityEntry(
-                    id=name, level=name, rank=rank, keys=[], ops=["*"], max_class=Class.EMERGENCY, units=[unit], zones=["*"]
+                    id=name,
+                    level=name,
+                    rank=rank,
+                    keys=[],
+                    ops=["*"],
+                    max_class=Class.EMERGENCY,
+                    units=[unit],
+                    zones=["*"],
                 )
                 for name, (rank, unit) in ranks.items()
             ],
             settings=Settings(
                 name="Tỉnh Mẫu",
                 broker=Endpoint("127.0.0.1", self.broker.port),
-                media_url=f"https://{self.host}:{port}",
+                media_url=url,
                 devices=[DEVICE],
             ),
             roots=3,
@@ -117,7 +123,7 @@ class Surroundings:
         self.publisher = Publisher(Access.publisher(self.province))
         self.publisher.open()
         self._stack.callback(self.publisher.close)
-        self._port = port
+        self._content_host = urlsplit(url).netloc
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -131,7 +137,7 @@ class Surroundings:
         station["device"] |= {"id": DEVICE, "unit": UNIT}
         station["mqtt"] |= {"host": self.host, "port": self.broker.port, "reconnect_max_s": 5}
         station["trust"]["station_authority"] = "station"
-        station["content"] = {"allowed_hosts": [f"{self.host}:{self._port}"], "ca": "pki/ca.crt"}
+        station["content"] = {"allowed_hosts": [self._content_host], "ca": "pki/ca.crt"}
         for zone in station["zones"]:
             if zone["kind"] == "sound":
                 zone["output"] = {"driver": "alsa", "device": sound_device, "buffer_ms": 100}

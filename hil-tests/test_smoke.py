@@ -1,4 +1,4 @@
-"""The four things without which nothing else matters: it boots, the button sounds, a programme sounds, a cut is survived.
+"""What must hold before anything else: it boots, a button sounds, a programme sounds, a power cut is survived.
 
 The tests of this file share a station and follow each other.
 """
@@ -9,29 +9,14 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
-from board import Board, answered, wait, wav
+from board import Board, answered, armed, relays_are_off, sounding, wait, wav
 from ear import heard
-from surroundings import AMPLIFIER, LAMP, SIREN_LINE, STOP_LINE, Surroundings, in_s, noise
+from surroundings import SIREN_LINE, STOP_LINE, Surroundings, in_s, noise
 
 pytestmark = [pytest.mark.smoke, pytest.mark.gpio, pytest.mark.sound]
 ASSETS = Path(__file__).resolve().parents[1] / "agent" / "voice" / "assets"
 PROGRAMME_S = 40.0
 PROGRAMME = noise(PROGRAMME_S, seed=1)
-
-
-def armed(board: Board) -> bool:
-    """Whether voice has told that its buttons are armed."""
-    return board.run("systemctl is-active tram-voice.service").code == 0
-
-
-def sounding(board: Board) -> bool:
-    """Whether the amplifier's relay is on."""
-    return board.level(AMPLIFIER)
-
-
-def relays_are_off(board: Board) -> bool:
-    """Both relays of the example, as their wiring sees them: the lamp's is on at low level."""
-    return not board.level(AMPLIFIER) and board.level(LAMP)
 
 
 def test_it_boots_to_armed_buttons_with_its_relays_off(board: Board) -> None:
@@ -100,7 +85,9 @@ def test_after_a_power_cut_in_a_programme_relays_are_off_and_it_goes_on_where_it
         },
         ttl_s=3600 * 6,
     )
-    wait("its beginning is heard", lambda: len(heard(board.heard(), PROGRAMME, 2)) >= 3, 180 * board.patience, every_s=2)
+    wait(
+        "its beginning is heard", lambda: len(heard(board.heard(), PROGRAMME, 2)) >= 3, 180 * board.patience, every_s=2
+    )
     assert sounding(board)
     board.power_cut()
     begun = monotonic()
@@ -125,4 +112,3 @@ def entries(around: Surroundings, bulletin: str) -> list[dict[str, object]]:
         if isinstance(entry, dict) and entry.get("bulletin") == bulletin:
             found.append(entry)
     return found
-

@@ -163,6 +163,15 @@ class VirtualBoard:
                 break
         raise BoardError(f"the board did not boot within {timeout_s:.0f} s; its console:\n{self.console()[-3000:]}")
 
+    def wait_for_reset(self, timeout_s: float) -> None:
+        """Until the emulator tells that the machine was reset; BoardError."""
+        deadline = monotonic() + timeout_s
+        while self._monitor is not None and (left := deadline - monotonic()) > 0:
+            message = self._monitor.receive(left)
+            if message is not None and message.get("event") == "RESET":
+                return
+        raise BoardError(f"the board was not reset within {timeout_s:.0f} s")
+
     def console(self) -> str:
         """What the serial console has said since power on."""
         with contextlib.suppress(OSError):
@@ -184,7 +193,8 @@ class VirtualBoard:
             status = self.guest("guest-exec-status", {"pid": pid}, timeout_s=limit_s)
             if status["exited"]:
                 out, err = (
-                    base64.b64decode(status.get(name, "")).decode("utf-8", "replace") for name in ("out-data", "err-data")
+                    base64.b64decode(status.get(name, "")).decode("utf-8", "replace")
+                    for name in ("out-data", "err-data")
                 )
                 return Ran(int(status.get("exitcode", 128 + int(status.get("signal", 0)))), out, err)
             sleep(pause_s)
@@ -269,7 +279,7 @@ class VirtualBoard:
 
     def _command(self) -> list[str]:
         image, folder, share = self._image, self.folder, self._emulator / "usr/share"
-        root = "root=/dev/vda2 ro quiet console=ttyS0 panic=5 rauc.slot=A"
+        root = "root=/dev/vda2 ro quiet console=ttyS0 panic=5"
         return [
             *self._program("qemu-system-x86_64"),
             *("-L", str(share / "qemu"), "-L", str(share / "seabios"), "-nodefaults", "-no-user-config"),
