@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,11 @@ from board import Board
 from surroundings import Surroundings
 from virtual import VirtualBoard, lower_priority
 
+TOLD_AFTER_A_FAILURE = {
+    "the station's journal": "journalctl -b -o short-monotonic --no-pager -n 60 -u 'tram-*'",
+    "units": "systemctl --no-pager --plain list-units 'tram-*'",
+    "load": "cat /proc/loadavg; df /data | tail -1",
+}
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -70,3 +75,18 @@ def board(image: Path, folder: Path, commissioned: Path, request: pytest.Fixture
     board.start()
     yield board
     board.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What the board says of a test that failed."""
+    report = yield
+    board = getattr(item, "funcargs", {}).get("board")
+    if report.failed and board is not None:
+        for title, command in TOLD_AFTER_A_FAILURE.items():
+            try:
+                ran = board.run(command, timeout_s=30)
+                report.sections.append((title, ran.out + ran.err))
+            except Exception as error:  # noqa: BLE001 - the failure itself must be told
+                report.sections.append((title, f"no answer: {error}"))
+    return report
