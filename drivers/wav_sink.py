@@ -4,6 +4,9 @@ Sample k of the file is played at t0 + k / 48 000 s for as long as the file exis
 written; the gap is filled with zeros (sparsely) when it runs again or is closed. Beside `station.wav` lies
 `station.json`, `{"t0", "rate", "zones"}`: the wall time (epoch seconds) of sample 0 and the zone of each channel.
 
+`drift_ppm` simulates a card whose own clock is fast (or slow, below 0): sample k is then played at
+t0 + k / (48 000 × (1 + drift_ppm / 10⁶)) s, and `station.json` says so (`drift_ppm`).
+
 A process that opens the same path again continues the timeline: t0 stays, its time away is silence. That rests on the
 wall clock; if it has jumped so far that the old recording cannot be continued, or if the zones are others, the old
 files are moved aside (`station.<t0>.wav`) and a new recording begins.
@@ -26,6 +29,8 @@ RATE = 48_000
 PERIOD = 240
 HEADER = 44
 MAX_DATA = 0xFFFFFFFF - HEADER
+SCALE = 10**15
+"""Samples are counted from nanoseconds by `ns × micro-samples a second // SCALE`."""
 STEP_NS = 2_000_000_000
 """A file may be this far ahead of the wall clock and still be continued (a clock that was set back a little)."""
 
@@ -36,8 +41,11 @@ class WavSink:
     Raises OSError when the file cannot be written.
     """
 
-    def __init__(self, path: str, zones: Sequence[str], buffer_ms: float = 15.0) -> None:
+    def __init__(self, path: str, zones: Sequence[str], buffer_ms: float = 15.0, drift_ppm: float = 0.0) -> None:
         self.xruns = 0
+        self._drift_ppm = drift_ppm
+        self._speed = RATE * 1_000_000 + round(RATE * drift_ppm)
+        """Samples played in a million seconds."""
         self.away = False
         """A file is always there."""
         self._path = Path(path)
@@ -67,10 +75,10 @@ class WavSink:
             told = json.loads(self._sidecar.read_bytes())
             t0 = float(told["t0"])
             samples = max(0, self._path.stat().st_size - HEADER) // self._frame
-            same = told["rate"] == RATE and told["zones"] == self._zones
+            same = told["rate"] == RATE and told["zones"] == self._zones and told.get("drift_ppm", 0) == self._drift_ppm
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        elapsed = (wall - t0) * RATE
+        elapsed = (wall - t0) * self._speed / 1e6
         if same and samples <= elapsed + STEP_NS * RATE // 1_000_000_000 and 0 <= elapsed * self._frame < MAX_DATA:
             return t0, samples
         for old in (self._path, self._sidecar):
@@ -81,12 +89,13 @@ class WavSink:
         t0 = round(wall, 6)
         self._path.write_bytes(b"")
         scratch = self._sidecar.with_suffix(".json.new")
-        scratch.write_text(json.dumps({"t0": t0, "rate": RATE, "zones": self._zones}), encoding="utf-8")
+        drift = {"drift_ppm": self._drift_ppm} if self._drift_ppm else {}
+        scratch.write_text(json.dumps({"t0": t0, "rate": RATE, "zones": self._zones, **drift}), encoding="utf-8")
         scratch.replace(self._sidecar)
         return t0, 0
 
     def _played(self, now: int) -> int:
-        return (now - self._origin_ns) * RATE // 1_000_000_000
+        return (now - self._origin_ns) * self._speed // SCALE
 
     def _header(self) -> None:
         data = min(self._end * self._frame, MAX_DATA)
@@ -100,7 +109,7 @@ class WavSink:
 
     def start(self, now: int) -> None:
         """Run: the next sample is the first one that is not in the past."""
-        self._position = max(self._position, -(-(now - self._origin_ns) * RATE // 1_000_000_000))
+        self._position = max(self._position, -(-(now - self._origin_ns) * self._speed // SCALE))
 
     def stop(self, now: int) -> None:
         """Rest. The header is brought up to date."""
@@ -108,7 +117,7 @@ class WavSink:
 
     def next_ns(self, now: int) -> int:
         """When the next sample to be written will be played."""
-        return self._origin_ns + self._position * 1_000_000_000 // RATE
+        return self._origin_ns + self._position * SCALE // self._speed
 
     def room(self, now: int) -> bool:
         """Whether a period fits into the simulated buffer."""
@@ -116,7 +125,7 @@ class WavSink:
 
     def wake_ns(self, now: int) -> int:
         """When one will."""
-        return self._origin_ns + -(-(self._position + PERIOD - self._buffer) * 1_000_000_000 // RATE)
+        return self._origin_ns + -(-(self._position + PERIOD - self._buffer) * SCALE // self._speed)
 
     def write(self, frames: bytes, now: int) -> None:
         """Submit frames. If their time has passed already it was an underrun: they come later, nothing is lost."""

@@ -139,6 +139,8 @@ class WavOutput(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, t
 
     path: str
     buffer_ms: Annotated[float, Meta(ge=5, le=500)] = 15.0
+    drift_ppm: Annotated[float, Meta(ge=-500, le=500)] = 0.0
+    """How much faster than the clock this simulated card runs, in parts per million."""
     also: list[Output] = []
 
 

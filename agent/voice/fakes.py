@@ -22,9 +22,12 @@ class FakeSink:
     """A sink of exact samples: sample k is played at `origin_ns` + k / 48 000 s, and `frames` is all that was sent.
 
     `broken` makes it report a fault once and then behave like a device that is away: it swallows in real time.
+    `drift_ppm`: so much faster than the clock it plays.
     """
 
-    def __init__(self, clock: ManualClock, channels: int = 1, buffer_ms: float = 15.0) -> None:
+    def __init__(self, clock: ManualClock, channels: int = 1, buffer_ms: float = 15.0, drift_ppm: int = 0) -> None:
+        self._speed = RATE * (1_000_000 + drift_ppm)
+        """Samples in a million seconds."""
         self.xruns = 0
         self.running = False
         self.closed = False
@@ -42,12 +45,12 @@ class FakeSink:
         return list(memoryview(bytes(self.frames)).cast("h"))[index :: self.channels]
 
     def _played(self, now: int) -> int:
-        return (now - self.origin_ns) * RATE // 1_000_000_000
+        return (now - self.origin_ns) * self._speed // 10**15
 
     def start(self, now: int) -> None:
         """Begin to run."""
         self.running = True
-        self._position = max(self._position, -(-(now - self.origin_ns) * RATE // 1_000_000_000))
+        self._position = max(self._position, -(-(now - self.origin_ns) * self._speed // 10**15))
 
     def stop(self, now: int) -> None:
         """Stop."""
@@ -55,7 +58,7 @@ class FakeSink:
 
     def next_ns(self, now: int) -> int:
         """The moment of the next sample, exactly."""
-        return self.origin_ns + self._position * 1_000_000_000 // RATE
+        return self.origin_ns + self._position * 10**15 // self._speed
 
     def room(self, now: int) -> bool:
         """One more period fits into the buffer."""
@@ -63,7 +66,7 @@ class FakeSink:
 
     def wake_ns(self, now: int) -> int:
         """When the next one does."""
-        return self.origin_ns + -(-(self._position + PERIOD - self._buffer) * 1_000_000_000 // RATE)
+        return self.origin_ns + -(-(self._position + PERIOD - self._buffer) * 10**15 // self._speed)
 
     def write(self, frames: bytes, now: int) -> None:
         """Keep the samples."""

@@ -115,7 +115,9 @@ def open_card(output: Output, members: Sequence[tuple[Zone, bool]]) -> Card:
     channels = [Channel(zone, primary) for zone, primary in members]
     if isinstance(output, WavOutput):
         sink = importlib.import_module("drivers.wav_sink").WavSink
-        return Card(output.path, sink(output.path, [z.id for z, _ in members], output.buffer_ms), channels)
+        return Card(
+            output.path, sink(output.path, [z.id for z, _ in members], output.buffer_ms, output.drift_ppm), channels
+        )
     if isinstance(output, AlsaOutput):
         sink = importlib.import_module("drivers.alsa_sink").AlsaSink
         return Card(output.device, sink(output.device, len(members), output.buffer_ms), channels)

@@ -31,6 +31,7 @@ from agent.model.voice import (
     Started,
 )
 from agent.voice import pcm
+from agent.voice.pace import Pace
 from agent.voice.stream import FILLER, Stream, looped
 
 MARGIN_NS = 100_000_000
@@ -147,6 +148,7 @@ class Branch:
         self.underrun = 0
         self.meter = pcm.Meter()
         self.last_ns = 0
+        self._pace = Pace()
 
     def set_gain(self, gain_db: float) -> None:
         """Its gain from the next period on, beside that of the zone."""
@@ -172,12 +174,13 @@ class Branch:
             if head is not None:
                 self._report_start(begin_ns, reports)
             return None if head is None else (self._fade_out(head), [])
+        slip = self._slip(begin_ns)
         if self.at is None:
             self.at = 0
         parts = [head if head is not None else pcm.silence(offset)]
         spans: list[tuple[int, int]] = []
         index = offset
-        for number, data in self.play.stream.read(self.at, PERIOD - offset):
+        for number, data in self.play.stream.read(self.at, PERIOD - offset + slip):
             samples = len(data) // BYTES_PER_SAMPLE
             parts.append(data)
             if number == FILLER:
@@ -189,6 +192,8 @@ class Branch:
             index += samples
         self.at += index - offset
         sound = b"".join(parts)
+        if slip and index == PERIOD + slip:
+            sound, index = pcm.fit(sound, PERIOD), PERIOD
         if self.bridging:
             self.bridging = False
             size = min(pcm.DECLICK, index - offset)
@@ -199,6 +204,15 @@ class Branch:
             self.over = True
             sound += pcm.silence(PERIOD - index)
         return self._fade_out(sound), spans
+
+    def _slip(self, begin_ns: int) -> int:
+        """Samples that this period takes more or fewer, so that a card's drift does not add up. Never of a button's."""
+        start_ns, play = self.play.start_ns, self.play
+        if self.at is None or start_ns is None or play.local is not None or self.stop_reason or self.bridging:
+            return 0
+        if play.stream.ended and self.at + PERIOD >= play.stream.head:
+            return 0
+        return self._pace.step(self.at - pcm.samples_of(begin_ns - start_ns))
 
     def _offset(self, begin_ns: int) -> int:
         if self.at is not None:

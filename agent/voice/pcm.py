@@ -50,6 +50,21 @@ def ramp(data: bytes, begin: float, end: float, ceiling: int = 32767) -> bytes:
     return array("h", [max(-1 - ceiling, min(ceiling, s)) for s in scaled]).tobytes()
 
 
+def fit(data: bytes, samples: int) -> bytes:
+    """The sound in `samples` samples, one more or one fewer than it has: between neighbours it is interpolated."""
+    given = array("h", data)
+    if len(given) == samples or not given:
+        return data
+    # Position i of the result lies at i + shift × i / samples of the given.
+    shift = 1 if len(given) > samples else -1
+    last = len(given) - 1
+    made = array("h", bytes(samples * BYTES_PER_SAMPLE))
+    for i in range(samples):
+        low = given[min(i, last)]
+        made[i] = low + ((given[min(max(i + shift, 0), last)] - low) * i) // samples
+    return made.tobytes()
+
+
 def fade_in(data: bytes) -> bytes:
     """The first `DECLICK` samples ramped up if the sound begins in mid-air, else as it is."""
     if len(data) < BYTES_PER_SAMPLE or abs(audioop.getsample(data, 2, 0)) <= LOUD_START:
