@@ -23,19 +23,22 @@ class BrokerError(RuntimeError):
     """The broker cannot run; the message says why and what helps."""
 
 
-def acl(devices: Mapping[str, Sequence[str]]) -> str:
-    """Mosquitto's access list for devices and their groups (without `all`, which everyone belongs to)."""
+def acl(devices: Mapping[str, Sequence[str]], clusters: Mapping[str, Sequence[str]] | None = None) -> str:
+    """Mosquitto's access list for devices and their groups (without `all`, which everyone belongs to).
+
+    `clusters`: station → the clusters and boards on its own link, for which it reads and writes.
+    """
     lines = ["user watcher", f"topic read {topics.ROOT}/#", "", "user publisher", f"topic read {topics.ROOT}/#"]
     for kind in ("dev", "group"):
         lines += [f"topic write {topics.ROOT}/{kind}/+/order", f"topic write {topics.ROOT}/{kind}/+/desired/+/+"]
-    lines += mosquitto.device_access(devices)
+    lines += mosquitto.device_access(devices, clusters)
     return "\n".join(lines) + "\n"
 
 
 class Broker:
-    """A Mosquitto process in `folder`, on 127.0.0.1 with TLS. Its persistence survives `kill` and `stop`.
+    """A Mosquitto process in `folder`, on `host` with TLS. Its persistence survives `kill` and `stop`.
 
-    `devices` maps device ids to their groups. `port` None takes a free one, which stays the same over restarts.
+    `devices` maps device ids to their groups, `clusters` stations to the devices on their own links. `port` None takes a free one, which stays the same over restarts.
     What was queued or retained less than about `save_every_s` before a `kill` may be lost: Mosquitto saves all of
     its state at that interval and when it is stopped.
     """
@@ -46,6 +49,8 @@ class Broker:
         pki: Pki,
         devices: Mapping[str, Sequence[str]],
         *,
+        clusters: Mapping[str, Sequence[str]] | None = None,
+        host: str = "127.0.0.1",
         port: int | None = None,
         max_queued: int = 20_000,
         max_packet_bytes: int = 2**20,
@@ -53,10 +58,11 @@ class Broker:
         start_timeout_s: float = 10.0,
     ) -> None:
         self.dir = folder
-        self.host = "127.0.0.1"
+        self.host = host
         self.port = port or 0
         self._pki = pki
         self._devices = devices
+        self._clusters = clusters
         self._max_queued = max_queued
         self._max_packet_bytes = max_packet_bytes
         self._save_every_s = save_every_s
@@ -171,7 +177,7 @@ class Broker:
         server = self._pki.identity("broker")
         mosquitto.write(
             self.dir,
-            acl(self._devices),
+            acl(self._devices, self._clusters),
             mosquitto.Listener(
                 host=self.host, port=self.port, ca=str(self._pki.ca), cert=str(server.cert), key=str(server.key)
             ),

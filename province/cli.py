@@ -77,6 +77,12 @@ def targets(function: Function) -> Function:
 @click.option("--id", "own", default="tinh", show_default=True, help=_("The province's authority id."))
 @click.option("--commune", "communes", multiple=True, metavar="ID=UNIT", help=_("A commune's authority and its unit."))
 @click.option("--device", "devices", multiple=True, metavar="ID", help=_("A device that gets a certificate."))
+@click.option(
+    "--lan",
+    multiple=True,
+    metavar="ID=NAME",
+    help=_("A station with clusters, and its name or address on their network: a second certificate."),
+)
 @click.option("--roots", default=3, show_default=True, help=_("How many root keys."))
 @click.option("--threshold", default=2, show_default=True, help=_("How many of them must sign."))
 @click.option("--broker", default="127.0.0.1:8883", show_default=True, metavar="HOST:PORT")
@@ -91,6 +97,7 @@ def init(
     own: str,
     communes: Sequence[str],
     devices: Sequence[str],
+    lan: Sequence[str],
     roots: int,
     threshold: int,
     broker: str,
@@ -102,6 +109,9 @@ def init(
     host, _colon, port = broker.rpartition(":")
     if not host or not port.isdigit():
         raise click.UsageError(_("--broker is HOST:PORT, for instance 127.0.0.1:8883."))
+    lans = [(station, at) for station, _equals, at in (one.partition("=") for one in lan)]
+    if not all(station in devices and at for station, at in lans):
+        raise click.UsageError(_("--lan is ID=NAME of one of the devices, for instance xa-mau=tram.xa-mau.lan."))
     everything = ["*"]
     entries = [
         AuthorityEntry(own, "province", PROVINCE_RANK, [], "*", Class.EMERGENCY, [unit], "*"),
@@ -122,7 +132,9 @@ def init(
     made = Province.create(dir_, entries, settings=settings, roots=roots, threshold=threshold)
     made.trusted()
     try:
-        pki.make(dir_ / "pki", devices, [host])
+        authority = pki.make(dir_ / "pki", devices, [host])
+        for station, at in lans:
+            authority.server(f"{station}-lan", [at])
     except ValueError as error:
         raise ProvinceError(str(error)) from error
     rows = [
@@ -130,6 +142,7 @@ def init(
         [_("every device"), dir_ / "authorities.json", "trust.authorities"],
         [_("every device"), dir_ / "pki" / "ca.crt", "mqtt.ca"],
         *([device, dir_ / "pki" / f"{device}.crt, .key", "mqtt.cert, mqtt.key"] for device in devices),
+        *([station, dir_ / "pki" / f"{station}-lan.crt, .key", "cluster_link.cert, key"] for station, _at in lans),
         *([entry.id, dir_ / "keys" / f"{entry.id}.jwk", "trust.station_key"] for entry in entries[1:]),
         [_("the broker"), dir_ / "pki" / "broker.crt, .key, ca.crt", ""],
         [_("a safe, offline"), dir_ / "keys" / "root-*.jwk", _("{n} of them sign").format(n=threshold)],

@@ -172,6 +172,8 @@ class Record:
         """Devices that have just fallen silent: online by their state, but no beat for three periods."""
         alarms = []
         for device in self.fleet.values():
+            if "via" in device.state:
+                continue  # its station says when it is gone; beats stay on the commune's own network
             quiet = now - device.heard if device.heard is not None else 0.0
             if device.online and not device.silent and quiet > SILENT_PERIODS * self.period_s:
                 device.silent = True

@@ -29,14 +29,21 @@ class Listener(Struct, frozen=True, kw_only=True):
     named: bool = False
 
 
-def device_access(devices: Mapping[str, Sequence[str]]) -> list[str]:
-    """Lines of an access list by which devices write their own topics and read their own and their groups'."""
+def device_access(
+    devices: Mapping[str, Sequence[str]], clusters: Mapping[str, Sequence[str]] | None = None
+) -> list[str]:
+    """Lines of an access list by which devices write their own topics and read their own and their groups'.
+
+    `clusters`: station → the devices for which it stands in, whose topics it reads and writes beside its own.
+    """
     lines: list[str] = []
     for device, groups in devices.items():
         lines += ["", f"user {device}"]
-        lines += [f"topic write {topics.up(device, leaf)}" for leaf in topics.UP]
+        below = list((clusters or {}).get(device, ()))
+        for one in (device, *below):
+            lines += [f"topic write {topics.up(one, leaf)}" for leaf in topics.UP]
         lines.append(f"topic read {topics.up(device, 'state')}")
-        for target in topics.targets(device, list(groups)):
+        for target in (*topics.targets(device, list(groups)), *below):
             lines += [f"topic read {f}" for f in topics.inbound(target)]
     return lines
 

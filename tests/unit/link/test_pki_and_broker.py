@@ -109,6 +109,14 @@ def test_the_access_list_gives_a_device_its_own_and_nothing_else() -> None:
     ]
 
 
+def test_a_station_reads_and_writes_for_its_clusters_too_and_for_nobody_elses() -> None:
+    lines = acl({"tram-a": [], "tram-b": []}, {"tram-a": ["cum-1"]})
+    own, other = lines.partition("user tram-a\n")[2].split("user tram-b\n")
+    assert "topic write tram/1/dev/cum-1/ack" in own
+    assert "topic read tram/1/dev/cum-1/order" in own
+    assert "cum-1" not in other
+
+
 @pytest.mark.parametrize("device", ["tram-a\nuser watcher", "+", "#", ""])
 def test_an_access_list_cannot_be_widened_by_a_devices_name(device: str) -> None:
     with pytest.raises(ValueError, match="neither a device id"):

@@ -137,3 +137,14 @@ def test_a_full_disk_is_a_fault_and_no_exception(path: Path) -> None:
         return  # told at the start
     sink.write(bytes(480), 0)
     assert sink.take_faults()
+
+
+def test_a_card_that_drifts_plays_so_much_faster_and_says_so(path: Path) -> None:
+    sink = WavSink(str(path), ["a", "b"], drift_ppm=200)
+    begin = sink.next_ns(0)
+    sink.start(begin)
+    periods(sink, begin, 2000)
+    assert sink.next_ns(begin) - begin == pytest.approx(2000 * 5_000_000 / 1.0002, abs=50_000)
+    sink.close(begin + 2000 * 5_000_000)
+    assert json.loads(path.with_suffix(".json").read_bytes())["drift_ppm"] == 200
+    assert WavSink(str(path), ["a", "b"])._end == 0, "another card does not continue its recording"
