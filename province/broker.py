@@ -38,7 +38,8 @@ def acl(devices: Mapping[str, Sequence[str]], clusters: Mapping[str, Sequence[st
 class Broker:
     """A Mosquitto process in `folder`, on `host` with TLS. Its persistence survives `kill` and `stop`.
 
-    `devices` maps device ids to their groups, `clusters` stations to the devices on their own links. `port` None takes a free one, which stays the same over restarts.
+    `devices` maps device ids to their groups, `clusters` stations to the devices on their own links. `port` None takes
+    a free one, which stays the same over restarts.
     What was queued or retained less than about `save_every_s` before a `kill` may be lost: Mosquitto saves all of
     its state at that interval and when it is stopped.
     """
