@@ -30,6 +30,7 @@ from agent.core import recurrence
 from agent.core.admission import REMOTE_KEYS
 from agent.core.catalogue import Catalogue
 from agent.core.commune import Sign
+from agent.core.examination import OrderExamined
 from agent.core.intake import AUTHORITIES_KEY, Intake
 from agent.core.ledger import Ledger
 from agent.core.outbox import Outbox
@@ -141,13 +142,13 @@ class App:
             now,
         )
         self.owner.sign = self._signing(config)
+        self.worker = Worker(self.inbox, intake, tz)
         self.hub, self.link = self._make_links(config, data, now)
         below = config.cluster_link
         self.serving = None if below is None else Serving(self.library.folder, below, self.inbox)
         self.voice = VoiceKeeper(config_path, config, self.inbox, elsewhere=supervised)
         self.screens = Screens(config.zones, self.inbox)
         self.desk = Desk(run / "agent.sock", self._asked)
-        self.expander = Expander(self.inbox, tz)
         self._pipes: dict[tuple[str, int], int] = {}
         self._do: dict[type[Struct], Callable[[Any], None]] = {
             do.ToVoice: lambda c: self.voice.send(c.command),
@@ -158,7 +159,7 @@ class App:
             do.Speak: lambda c: self.speech.render(c.key, c.text, c.lang),
             do.PinMessage: self._pin,
             do.Want: lambda c: self.library.want(c.needs),
-            do.Expand: self.expander.ask,
+            do.Expand: self.worker.ask,
             do.Persist: lambda c: self.store.submit(c.batch, c.writes),
             do.PassOn: self.hub.pass_on,
             do.Acknowledge: lambda c: self.link.acknowledge(c.token),
@@ -184,7 +185,7 @@ class App:
             ("library", self.library.start, self.library.stop),
             ("feeds", self._prepare_feeds, self.feeds.stop),
             ("screens", self.screens.start, self.screens.stop),
-            ("expander", self.expander.start, self.expander.stop),
+            ("worker", self.worker.start, self.worker.stop),
             ("hub", self.hub.start, self.hub.stop),
             *([("serving", self.serving.start, self.serving.stop)] if self.serving is not None else []),
             ("link", self.link.start, self.link.stop),
@@ -327,7 +328,7 @@ class App:
         links: list[Link] = []
         for number, (name, settings) in enumerate(ways):
             births = BirthFile(data / ("birth" if name == "source" else f"birth-{name}"))
-            inbox = Labelled(self.inbox, name, number, count)
+            inbox = Labelled(self.worker.from_link, name, number, count)
             links.append(MqttLink(settings, inbox, births, clock_trusted=now.trusted))
         return hub, Links(links, hub) if links else Alone()
 
@@ -380,35 +381,61 @@ class Alone:
         """No certificate to check."""
 
 
-class Expander:
-    """Computes the occurrences of schedules off the owner's thread."""
+class Worker:
+    """Works out what takes too long for the owner, one thing after the other: occurrences of schedules, and what can be
+    said of an order before the owner sees it. Orders keep their order, but for urgent ones, which never come here."""
 
-    def __init__(self, inbox: Inbox, tz: ZoneInfo) -> None:
+    def __init__(self, inbox: Inbox, intake: Intake, tz: ZoneInfo) -> None:
         self._inbox = inbox
+        self._intake = intake
         self._tz = tz
-        self._asked: queue.SimpleQueue[do.Expand | None] = queue.SimpleQueue()
+        self._asked: queue.SimpleQueue[do.Expand | ev.OrderArrived | None] = queue.SimpleQueue()
 
     def start(self) -> None:
         """Begin."""
-        threading.Thread(target=self._work, name="expander", daemon=True).start()
+        threading.Thread(target=self._work, name="worker", daemon=True).start()
 
     def stop(self) -> None:
         """No more."""
         self._asked.put(None)
 
-    def ask(self, command: do.Expand) -> None:
-        """Queue one expansion."""
-        self._asked.put(command)
+    def ask(self, what: do.Expand | ev.OrderArrived) -> None:
+        """Queue a piece of work; its outcome comes as an event."""
+        self._asked.put(what)
+
+    def from_link(self, event: Struct, *, urgent: bool = False) -> None:
+        """The links' inbox."""
+        if isinstance(event, ev.OrderArrived) and not urgent:
+            self.ask(event)
+        else:
+            self._inbox(event, urgent=urgent)
 
     def _work(self) -> None:
-        while (command := self._asked.get()) is not None:
-            starts: dict[str, list[float]] = {}
-            for entry in command.entries:
-                try:
-                    starts[entry.id] = recurrence.expand(entry, self._tz, command.after, command.before)
-                except ValueError as error:
-                    self._inbox(ev.Alarm("schedule", f"{command.issuer}/{entry.id}: {error}"))
-            self._inbox(ev.Expanded(command.issuer, command.generation, starts, command.before))
+        while (asked := self._asked.get()) is not None:
+            if isinstance(asked, ev.OrderArrived):
+                self._inbox(self._examine(asked))
+            else:
+                self._expand(asked)
+
+    def _examine(self, arrived: ev.OrderArrived) -> Struct:
+        try:
+            examination = self._intake.examine(arrived.topic, arrived.payload, arrived.retain)
+            if examination is None:
+                return arrived
+            examination.finish()
+        except Exception:
+            log.exception("an order could not be examined")
+            return arrived  # the owner will tell
+        return OrderExamined(arrived, examination)
+
+    def _expand(self, command: do.Expand) -> None:
+        starts: dict[str, list[float]] = {}
+        for entry in command.entries:
+            try:
+                starts[entry.id] = recurrence.expand(entry, self._tz, command.after, command.before)
+            except ValueError as error:
+                self._inbox(ev.Alarm("schedule", f"{command.issuer}/{entry.id}: {error}"))
+        self._inbox(ev.Expanded(command.issuer, command.generation, starts, command.before))
 
 
 def believed(config: Config, snapshot: Snapshot, inbox: Inbox) -> tuple[Trusted, float]:

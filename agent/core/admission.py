@@ -11,6 +11,7 @@ from agent.core import rules
 from agent.core.airing import Airing
 from agent.core.calendar import MAX_ENTRIES, late
 from agent.core.catalogue import allowed
+from agent.core.examination import Examination
 from agent.core.intake import Admitted, Ignored, RefusalEvent, Refused, Rejected, Repeated
 from agent.core.ledger import WEIGHT
 from agent.core.outcomes import AHEAD_S
@@ -37,20 +38,24 @@ MAX_REJECTIONS = 1000
 class Admission(Airing):
     """Takes what the intake admitted, the province's orders and the commune's own alike."""
 
-    def _order(self, event: ev.OrderArrived, now: Instant) -> None:
+    def _order(self, event: ev.OrderArrived, now: Instant, examination: Examination | None = None) -> None:
+        if examination is None or examination.trusted is not self.intake.trusted:
+            examination = self.intake.examine(event.topic, event.payload, event.retain)
         self._after.append(do.Acknowledge(event.token))
-        rows, writes = self.passing.take(event.topic, event.payload, self.intake.trusted, now)
+        rows, writes = self.passing.take(examination, now)
         if rows:
             self.ledger.write(*writes)
             self._wants_old_ns = 0
             self.send_down([row.send(now) for row in rows], urgent=any(row.urgent for row in rows))
         self._arrived_ns = event.at_ns
-        self.admit(event.topic, event.payload, event.retain, now)
+        self.admit(event.topic, event.payload, event.retain, now, examination)
         self._arrived_ns = 0
 
-    def admit(self, topic: str, payload: bytes, retain: bool, now: Instant) -> tuple[str | None, str | None]:
+    def admit(
+        self, topic: str, payload: bytes, retain: bool, now: Instant, examination: Examination | None = None
+    ) -> tuple[str | None, str | None]:
         """The one door for orders, the province's and the commune's own. Returns reason and detail of a refusal."""
-        verdict = self.intake.check(topic, payload, retain, now)
+        verdict = self.intake.check(topic, payload, retain, now, examination)
         match verdict:
             case Ignored():
                 return None, None

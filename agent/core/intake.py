@@ -12,13 +12,11 @@ passed for certain (`Instant.surely`), and nothing is `not-yet-valid`: a late em
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterable
-from datetime import datetime
 
 from msgspec import Struct
 
-from agent.core.recurrence import parse_time
+from agent.core.examination import Examination, Route, moment
 from agent.model.config import Station
 from agent.model.orders import (
     STATE_OPS,
@@ -29,7 +27,6 @@ from agent.model.orders import (
     Class,
     Configure,
     Reason,
-    Report,
     Schedule,
     Silence,
     Test,
@@ -37,50 +34,15 @@ from agent.model.orders import (
 )
 from agent.model.records import PutOrder, PutState, PutValue, Write
 from agent.model.time import Instant
-from agent.trust.authorities import Authority, Trusted, version_of
+from agent.trust.authorities import Authority, Trusted
 from agent.trust.refusal import Refusal
 from agent.trust.replay import ReplayMemory
-from agent.trust.verify import AUTHORITIES_OP, VerifiedOrder, decoded, verify
+from agent.trust.verify import AUTHORITIES_OP, VerifiedOrder
 
-COMMAND_BYTES = 16 * 1024
-STATE_BYTES = 256 * 1024
 LEEWAY_S = 120.0
 LONGEST_LOCAL_SILENCE_S = 24 * 3600.0
 AUTHORITIES_KEY = "authorities"
 """The named value that holds the chain of authorities documents (`Trusted.encode_chain`)."""
-
-_TOPIC = re.compile(r"tram/1/(dev|group)/([^/]+)/(?:order|desired/([a-z0-9._-]{1,40})/([a-z0-9._-]{1,40}))")
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-_YEARS = range(1971, 9999)
-"""Years that every later conversion to seconds and to any zone survives."""
-
-
-class Route(Struct, frozen=True):
-    """A topic taken apart. `op` and `iss` are those of a desired topic; None on an order topic."""
-
-    group: bool
-    name: str
-    op: str | None = None
-    iss: str | None = None
-
-    @property
-    def command(self) -> bool:
-        """Whether it is an order topic."""
-        return self.op is None
-
-    @property
-    def target(self) -> str:
-        """As in an order's `aud`."""
-        return f"group:{self.name}" if self.group else self.name
-
-    @classmethod
-    def of(cls, topic: str) -> Route | None:
-        """The route of an order or desired topic, whoever's it is; None for any other topic."""
-        match = _TOPIC.fullmatch(topic)
-        if match is None:
-            return None
-        kind, name, op, iss = match.groups()
-        return cls(kind == "group", name, op, iss)
 
 
 class Admitted(Struct, frozen=True):
@@ -182,18 +144,30 @@ class Intake:
         self._groups = {"all", *device.groups}
         self._addresses = self._names | {f"group:{g}" for g in self._groups}
 
-    def check(self, topic: str, payload: bytes, retain: bool, now: Instant) -> Verdict:
-        """The verdict on one message. Never raises, whatever the bytes; changes nothing."""
+    def examine(self, topic: str, payload: bytes, retain: bool) -> Examination | None:
+        """For `check`, from any thread: what can be found out beforehand. None for a topic that no order comes on."""
+        route = Route.of(topic)
+        return None if route is None else self._examination(route, payload, retain)
+
+    def _examination(self, route: Route, payload: bytes, retain: bool) -> Examination:
+        return Examination(route, payload, self.trusted, self._check_rrule, retain=retain)
+
+    def check(
+        self, topic: str, payload: bytes, retain: bool, now: Instant, examination: Examination | None = None
+    ) -> Verdict:
+        """The verdict on one message. Never raises, whatever the bytes; changes nothing.
+
+        `examination` is this message's; without one, or after `trusted` has changed, it is made here.
+        """
         route = self._route(topic)
         if route is None:
             return Ignored("not a topic of this device")
         if not payload and (retain or not route.command):
             return Ignored("an empty retained message lifts nothing")
+        if examination is None or examination.trusted is not self.trusted:
+            examination = self._examination(route, payload, retain)
         try:
-            _check_envelope(payload, route, retain=retain)
-            order = verify(
-                payload, self.trusted, command=route.command, unsigned_authorities=route.op == AUTHORITIES_OP
-            )
+            order = examination.verified()
         except Refusal as refusal:
             return Refused(refusal.reason, hashlib.sha256(payload).hexdigest(), topic, refusal.detail)
         if self._addresses.isdisjoint(order.aud):
@@ -211,8 +185,8 @@ class Intake:
         except Refusal as refusal:
             return Rejected(order, refusal.reason, refusal.detail, consumes=False)
         try:
-            order = decoded(order)
-            return self._admit(order, route)
+            order = examination.typed()
+            return self._admit(order, examination)
         except Refusal as refusal:
             return Rejected(order, refusal.reason, refusal.detail, consumes=order.authentic)
 
@@ -278,9 +252,9 @@ class Intake:
             raise Refusal(Reason.EXPIRED, f"expired at {order.exp:.0f}, now {now.surely:.0f}")
         if not now.trusted:
             return
-        for name, moment in (("nbf", order.nbf), ("iat", order.iat)):
-            if moment is not None and moment > now.wall + LEEWAY_S:
-                raise Refusal(Reason.NOT_YET_VALID, f"{name} is {moment:.0f}, now {now.wall:.0f}")
+        for name, at in (("nbf", order.nbf), ("iat", order.iat)):
+            if at is not None and at > now.wall + LEEWAY_S:
+                raise Refusal(Reason.NOT_YET_VALID, f"{name} is {at:.0f}, now {now.wall:.0f}")
 
     def _check_replay(self, order: VerifiedOrder, known: PutOrder | None) -> None:
         if order.op != AUTHORITIES_OP:
@@ -292,10 +266,12 @@ class Intake:
 
     # Step 8.
 
-    def _admit(self, order: VerifiedOrder, route: Route) -> Admitted:
+    def _admit(self, order: VerifiedOrder, examination: Examination) -> Admitted:
         args = order.args
-        self._check_agreement(order, route)
-        self._check_args(order)
+        self._check_agreement(order, examination.route)
+        examination.check_args()
+        if isinstance(args, Silence):
+            self._check_silence(order, args)
         if isinstance(args, Authorities):
             return Admitted(order, trusted=self.trusted.advance(args.documents))
         if order.authority is None:
@@ -330,42 +306,8 @@ class Intake:
         if scope not in here or scope not in order.aud:
             raise Refusal(Reason.BAD_ARGS, f"args.scope: {scope!r} is not the topic's target, or not in aud")
 
-    def _check_args(self, order: VerifiedOrder) -> None:
-        """What the types cannot say."""
-        args = order.args
-        if isinstance(args, Broadcast):
-            start = None if args.start == "now" else _time("start", args.start)
-            until = _time("until", args.until)
-            if start is not None and until is not None and until <= start:
-                raise Refusal(Reason.BAD_ARGS, "args.until: not after start")
-        elif isinstance(args, Schedule):
-            for n, entry in enumerate(args.entries):
-                _time(f"entries[{n}].dtstart", entry.dtstart)
-                for m, text in enumerate(entry.exdate):
-                    _time(f"entries[{n}].exdate[{m}]", text)
-                if entry.rrule is not None:
-                    try:
-                        self._check_rrule(entry.rrule, entry.dtstart)
-                    except ValueError as error:
-                        raise Refusal(Reason.BAD_ARGS, f"args.entries[{n}].rrule: {error}") from error
-        elif isinstance(args, Cancel):
-            _time("occurrence", args.occurrence)
-        elif isinstance(args, Silence):
-            self._check_silence(order, args)
-        elif isinstance(args, Update):
-            _time("not_before", args.not_before)
-            _time("deadline", args.deadline)
-        elif isinstance(args, Report):
-            begin, end = _time("from", args.from_), _time("to", args.to)
-            if begin is not None and end is not None and end < begin:
-                raise Refusal(Reason.BAD_ARGS, "args.to: before from")
-        elif isinstance(args, Authorities):
-            last = version_of(args.documents[-1])
-            if last is not None and last != args.version:
-                raise Refusal(Reason.BAD_ARGS, f"args.version: {args.version}, but the last document's is {last}")
-
     def _check_silence(self, order: VerifiedOrder, args: Silence) -> None:
-        until = _time("until", args.until)
+        until = moment("until", args.until)
         if not (args.on and args.include_local):
             return
         if order.authority is None or order.authority.rank < self.trusted.province_rank:
@@ -396,15 +338,6 @@ class Intake:
             yield PutValue(key=AUTHORITIES_KEY, value=verdict.trusted.encode_chain())
 
 
-def _check_envelope(payload: bytes, route: Route, *, retain: bool) -> None:
-    """Step 1, and the retained command: neither needs a look inside."""
-    most = COMMAND_BYTES if route.command else STATE_BYTES
-    if len(payload) > most:
-        raise Refusal(Reason.TOO_LARGE, f"{len(payload)} bytes; at most {most} on this topic")
-    if retain and route.command:
-        raise Refusal(Reason.MALFORMED, "a command must not be retained")
-
-
 def _classes(args: Args | None) -> list[Class]:
     if isinstance(args, Broadcast):
         return [args.class_]
@@ -415,18 +348,6 @@ def _selectors(args: Args | None) -> list[list[str]]:
     if isinstance(args, Broadcast | Silence | Test):
         return [args.zones]
     return [entry.zones for entry in args.entries] if isinstance(args, Schedule) else []
-
-
-def _time(where: str, text: str | None) -> datetime | None:
-    """An optional RFC 3339 time, or `bad-args` with its place."""
-    if text is None:
-        return None
-    try:
-        if _RFC3339.fullmatch(text) and int(text[:4]) in _YEARS:
-            return parse_time(text)
-    except ValueError as error:
-        raise Refusal(Reason.BAD_ARGS, f"args.{where}: {error}") from error
-    raise Refusal(Reason.BAD_ARGS, f"args.{where}: not an RFC 3339 time with offset: {text[:40]!r}")
 
 
 class RefusalEvent(Struct, frozen=True):

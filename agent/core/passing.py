@@ -14,13 +14,14 @@ import msgspec
 from msgspec import Struct
 
 from agent.core.commands import PassOn
-from agent.core.intake import LEEWAY_S, Route
+from agent.core.examination import Examination, Route
+from agent.core.intake import LEEWAY_S
 from agent.model.orders import STATE_OPS, Class, Media
 from agent.model.records import DropValue, PutValue, Snapshot, Write
 from agent.model.time import Instant
 from agent.trust.authorities import Trusted
 from agent.trust.refusal import Refusal
-from agent.trust.verify import AUTHORITIES_OP, VerifiedOrder, recall, verify
+from agent.trust.verify import AUTHORITIES_OP, VerifiedOrder, recall
 
 PREFIX = "pass/"
 """Named values that hold the rows."""
@@ -89,21 +90,21 @@ class Passing:
 
     # downwards
 
-    def take(self, topic: str, payload: bytes, trusted: Trusted, now: Instant) -> tuple[list[Row], list[Write]]:
+    def take(self, examination: Examination | None, now: Instant) -> tuple[list[Row], list[Write]]:
         """An order that came from the province: the new rows to publish for the clusters, and the writes with them.
 
         What no authority has signed, what has expired and what is passed on already goes nowhere.
         """
-        route = Route.of(topic)
-        if route is None or not payload or not self.fleet:
+        if examination is None or not self.fleet:
             return [], []
         try:
-            order = verify(payload, trusted, command=route.command, unsigned_authorities=route.op == AUTHORITIES_OP)
+            order = examination.verified()
         except Refusal:
             return [], []
+        route = examination.route
         if order.exp is not None and route.command and now.surely > order.exp + LEEWAY_S:
             return [], []
-        if order.op == AUTHORITIES_OP and not order.authentic and not self._advances(order, trusted):
+        if order.op == AUTHORITIES_OP and not order.authentic and not self._advances(order, examination.trusted):
             return [], []
         rows: list[Row] = []
         writes: list[Write] = []

@@ -18,6 +18,7 @@ from agent.core.admission import Admission
 from agent.core.airing import PREPARE_S
 from agent.core.catalogue import Catalogue
 from agent.core.commands import Command
+from agent.core.examination import OrderExamined
 from agent.core.intake import Intake
 from agent.core.ledger import Ledger
 from agent.core.outcomes import NOT_SHOWN
@@ -79,6 +80,8 @@ class Station(Admission):
                 pass
             case ev.OrderArrived():
                 self._order(event, now)
+            case OrderExamined():
+                self._order(event.arrived, now, event.examination)
             case ev.Committed():
                 return self._committed(event.batch)
             case ev.CommitFailed():

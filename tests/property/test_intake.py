@@ -80,6 +80,17 @@ def test_a_changed_authorities_order_brings_no_other_authorities(order: bytes) -
         assert verdict.order.authentic == (order == CHAIN)
 
 
+@given(st.data(), TOPICS, MOMENTS, st.booleans())
+def test_an_order_examined_beforehand_gets_the_same_verdict(
+    data: st.DataObject, topic: str, now: Any, retain: bool
+) -> None:
+    order = data.draw(changed(GOOD) | changed(GOOD_STATE) | changed(CHAIN) | st.sampled_from([GOOD, GOOD_STATE, CHAIN]))
+    examination = DOOR.examine(topic, order, retain)
+    assert examination is not None
+    examination.finish()
+    assert DOOR.check(topic, order, retain, now, examination) == DOOR.check(topic, order, retain, now)
+
+
 @given(flip=st.integers(0, len(GOOD) * 8 - 1))
 def test_every_flipped_bit_is_found(flip: int) -> None:
     order = bytearray(GOOD)

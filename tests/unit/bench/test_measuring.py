@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 from agent.core import recurrence
-from agent.core.intake import COMMAND_BYTES, STATE_BYTES
+from agent.core.examination import COMMAND_BYTES, STATE_BYTES
 from agent.model.orders import Broadcast, Schedule
 from agent.trust.keys import generate
 from agent.trust.signer import Signer
