@@ -74,6 +74,8 @@ FINISH_S = 1.0
 """Longest wait for voice to tell how far the programmes came."""
 HOUSEKEEPING_EVERY_S = 24 * 3600.0
 FLOOR = "clock-floor"
+URGENT = ("MainThread", "link", "worker", "store")
+"""Threads through which an emergency goes, and those that may hold the interpreter while it waits."""
 LOCAL_TTL_S = 24 * 3600.0
 
 
@@ -195,6 +197,7 @@ class App:
             for name, start, stop in parts:
                 start()
                 stack.callback(_quietly, name, stop)
+            machine.go_first(URGENT)
             self._carry_out(self.owner.begin(self.now()))
             machine.notify("READY=1")
             gc.collect()

@@ -9,6 +9,8 @@ import os
 import shutil
 import socket
 import sys
+import threading
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from agent import __version__
 
 IMAGE_FILE = Path("/etc/tram-image.json")
 """Written by the image build: `{"name": …, "built": epoch seconds}`."""
+FIRST = -10
+"""The niceness of threads on which an emergency depends."""
 BUILT = 1_795_392_000
 """2026-11-23: no copy of this software is older."""
 
@@ -78,6 +82,23 @@ def _network() -> dict[str, Any] | None:
 def supervised() -> bool:
     """Whether voice and the decoders are units of their own beside the agent (systemd/units/tram-agent.service)."""
     return os.environ.get("TRAM_SUPERVISOR") == "systemd"
+
+
+def go_first(names: Collection[str]) -> None:
+    """Threads of this process, by name, that are to run before decoders, painters and the rest of the machine.
+
+    What a thread starts inherits it. Without the right to ask (RLIMIT_NICE) nothing changes; nothing depends on it.
+    """
+    with contextlib.suppress(OSError):
+        for thread in threading.enumerate():
+            if thread.name in names and thread.native_id is not None:
+                os.setpriority(os.PRIO_PROCESS, thread.native_id, FIRST)
+
+
+def stand_back() -> None:
+    """This thread, made by one that goes first, does not, nor do the processes that it starts."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, max(0, os.getpriority(os.PRIO_PROCESS, os.getpid())))
 
 
 def notify(message: str) -> None:

@@ -23,6 +23,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 import agent
+from agent import machine
 from agent.model.events import FeedMark
 from agent.ports import Inbox, Piece
 
@@ -177,6 +178,7 @@ class DecoderFeeds:
                 segment.thread.join(timeout_s)
 
     def _run(self, segment: _Segment) -> None:
+        machine.stand_back()
         try:
             self._decode(segment)
         except OSError as error:  # no process, no memory, no file descriptors

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import agent
+from agent import machine
 from agent.model.events import SpeechFailed, SpeechReady
 from agent.ports import Inbox
 from agent.sound import wav
@@ -76,6 +77,7 @@ class OfflineSpeech:
         return self._folder / f"{hashlib.sha256(said.encode()).hexdigest()}.wav"
 
     def _work(self) -> None:
+        machine.stand_back()
         while True:
             key, text, lang = self._jobs.get()
             if not self.speaks(lang):
