@@ -1,4 +1,4 @@
-"""Relays, lamps, buttons and key switches on gpiozero.
+"""Relays, their feedback contacts, lamps, buttons and key switches on gpiozero.
 
 The pin factory is `lgpio` (the kernel's GPIO character device) or `virtual` (gpiozero's MockFactory, driven through
 `drivers.virtual_gpio`). Relays are off from their construction on, and `close` switches them off first. Closing a line
@@ -48,13 +48,11 @@ class GpioBoard:
                 )
             except Exception as error:  # noqa: BLE001 - as above
                 self._faults.append(f"button {button.id} on GPIO {button.pin}: {error}")
-        for line, pin in {(b.key_line, b.key_switch) for b in buttons}:
-            if line is None or pin is None:
-                continue
+        for line, pin, low in [*key_switches(buttons), *feedback_contacts(relays)]:
             try:
-                self._inputs[line] = self._input(DigitalInputDevice, line, pin, True, post)
+                self._inputs[line] = self._input(DigitalInputDevice, line, pin, low, post)
             except Exception as error:  # noqa: BLE001 - as above
-                self._faults.append(f"key switch on GPIO {pin}: {error}")
+                self._faults.append(f"{line} on GPIO {pin}: {error}")
 
     def _input(self, kind: Any, line: str, pin: int, active_low: bool, post: Post) -> Any:
         device = kind(pin, pull_up=active_low, pin_factory=self._factory)
@@ -102,6 +100,22 @@ class GpioBoard:
             device.close()
 
 
+def key_switches(buttons: Sequence[Button]) -> list[tuple[str, int, bool]]:
+    """Line, pin and whether it closes to ground, of each key switch; several buttons may have the same one."""
+    return sorted({(b.key_line, b.key_switch, True) for b in buttons if b.key_line and b.key_switch is not None})
+
+
+def feedback_contacts(relays: Sequence[Relay]) -> list[tuple[str, int, bool]]:
+    """Line, pin and whether it closes to ground, of each contact that tells what a relay does."""
+    contacts = []
+    for relay in relays:
+        if relay.feedback is not None:
+            contacts.append((relay.contact_line, relay.feedback.pin, relay.feedback.active_low))
+            if relay.rest_line is not None and relay.feedback.rest_pin is not None:
+                contacts.append((relay.rest_line, relay.feedback.rest_pin, relay.feedback.active_low))
+    return contacts
+
+
 class NoBoard:
     """A station without any line, or whose GPIO library failed (`fault`): sound goes on, relays do not."""
 
@@ -141,11 +155,9 @@ def open_board(
     With `gpio: virtual` the control socket (`hardware.control`) is served from now on.
     """
     if hardware.gpio == "virtual":
-        from gpiozero.pins.mock import MockFactory
+        from drivers.virtual_gpio import ControlServer, VirtualFactory
 
-        from drivers.virtual_gpio import ControlServer
-
-        factory = MockFactory()
+        factory = VirtualFactory()
         board = GpioBoard(factory, relays, buttons, post)
         if hardware.control is None:
             return board, lambda: None

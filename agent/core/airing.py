@@ -6,7 +6,7 @@ from collections.abc import Iterable, Set
 
 from agent.core import commands as do
 from agent.core import commune, rules
-from agent.core.arbiter import Claim, arbitrate
+from agent.core.arbiter import Claim, Ruling, arbitrate
 from agent.core.gate import Leaving
 from agent.core.outcomes import DWELL_S
 from agent.core.plays import Play
@@ -23,13 +23,20 @@ PREPARE_S = 3.0
 """Decoders start this long before a programme is due."""
 TAKEN_NS = 10**9
 """A zone in which voice refused a play for a button's message is tried again after this."""
+RELAY_FAULT = "relay-fault"
+INTERLOCKED = "interlocked"
+RELAY_AGAIN_NS = 10 * 10**9
+"""An emergency is tried again after so long in a zone whose power chain failed."""
+RELAY_PATIENCE_S = 600.0
+"""So long, where it has no end of its own."""
 BRIDGE = "siren"
 
 
 class Airing(Readiness):
     """Compares who should own a zone with who does, and mends the difference."""
 
-    def _zone(self, zone: str, now: Instant, opening: dict[str, list[tuple[str, bool]]]) -> None:
+    def _ruling(self, zone: str, now: Instant) -> Ruling:
+        """Who should have a zone, its rivals left out of account."""
         claims: list[Claim] = []
         screen_zone = self._zones[zone].kind == "screen"
         for p in self.programmes.values():
@@ -46,12 +53,22 @@ class Airing(Readiness):
                 continue
             playing = part.stage in (Stage.OPENED, Stage.PLAYING)
             claims.append(Claim(p.key, rank(p, self.config.priority_order, playing=playing), due_at, due))
-        ruling = arbitrate(claims)
+        return arbitrate(claims)
+
+    def _zone(
+        self, zone: str, rulings: dict[str, Ruling], now: Instant, opening: dict[str, list[tuple[str, bool]]]
+    ) -> None:
+        ruling = rulings[zone]
+        rival = self._before(zone, rulings)
+        if rival is not None:
+            self._put_off(zone, ruling)
+            ruling = Ruling(None, None)
         keep = {c.key for c in (ruling.owner, ruling.following) if c is not None}
         for key in self._owners(zone):
             if key not in keep and (key, zone) not in self._leaving:
-                winner = self.programmes[ruling.owner.key] if ruling.owner else None
-                if winner is not None and self._ducks(self.programmes[key], zone, winner):
+                claim = ruling.owner if rival is None else rival
+                winner = self.programmes[claim.key] if claim else None
+                if rival is None and winner is not None and self._ducks(self.programmes[key], zone, winner):
                     continue
                 local = winner is not None and winner.by is By.BUTTON
                 self._stop(self.programmes[key], zone, "local" if local else Reason.OUTRANKED.value, final=False)
@@ -60,6 +77,38 @@ class Airing(Readiness):
         for claim in (ruling.owner, ruling.following):
             if claim is not None and self.programmes[claim.key].parts[zone].stage is Stage.WAITING:
                 opening.setdefault(claim.key, []).append((zone, claim.due))
+
+    def _before(self, zone: str, rulings: dict[str, Ruling]) -> Claim | None:
+        """The claim that goes first in a zone which cannot be on together with this one: interlocked relays, or one
+        amplifier for two programmes."""
+        mine = self._precedence(zone, rulings[zone])
+        for rival in self._rivals[zone] | self._sharers[zone]:
+            theirs = self._precedence(rival, rulings[rival])
+            if theirs is None or (mine is not None and theirs < mine):
+                continue
+            claim, own = (r.owner or r.following for r in (rulings[rival], rulings[zone]))
+            if rival in self._rivals[zone] or own is None or claim is None or claim.key != own.key:
+                return claim
+        return None
+
+    def _precedence(self, zone: str, ruling: Ruling) -> tuple[float, ...] | None:
+        """Due before not due, then rank; one programme in both goes on where it is on, or begins in the first zone."""
+        claim = ruling.owner or ruling.following
+        if claim is None:
+            return None
+        on = self.programmes[claim.key].parts[zone].stage is not Stage.WAITING
+        when = (1.0, 0.0) if claim.due else (0.0, -claim.start)
+        return (*when, *claim.rank, float(on), -float(list(self._zones).index(zone)))
+
+    def _put_off(self, zone: str, ruling: Ruling) -> None:
+        """What is due but waits for a rival zone begins when that comes free: it is not late then."""
+        if ruling.owner is None:
+            return
+        p = self.programmes[ruling.owner.key]
+        part = p.parts[zone]
+        if part.stage is Stage.WAITING and part.stretch_planned is None:
+            part.stretch_planned = self._due(p)
+            self._touch(p)
 
     def _ducks(self, p: Programme, zone: str, winner: Programme) -> bool:
         """Whether what is heard goes on under an alert, quieter, as the zone says. Voice lowers it."""
@@ -315,9 +364,15 @@ class Airing(Readiness):
         if not play.zones:
             self._act.append(do.DropFeeds(play.id))
             del self.plays[play.id]
-        if event.reason == "local" and leaving is None:
-            # A button's message is there which we have not been told of, or no longer know after a restart.
+        if event.reason in ("local", INTERLOCKED) and leaving is None:
+            # A button's message is there which we have not been told of, or no longer know after a restart; or what
+            # excludes a relay of the zone has not let go yet.
             self._taken[event.zone] = now.mono_ns + TAKEN_NS
+        if event.reason == RELAY_FAULT and final is None:
+            if p.overrides and now.wall < (p.until or p.order_exp or p.start + RELAY_PATIENCE_S):
+                self._taken[event.zone] = now.mono_ns + RELAY_AGAIN_NS
+            else:
+                final = RELAY_FAULT
         if nothing and play.origin != Position():
             # It was to go on, or to be joined, where nothing was left of it.
             if part.first_sample_at is not None:

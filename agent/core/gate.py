@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 
 from agent.core import commands as do
-from agent.core import commune
+from agent.core import commune, power
 from agent.core.calendar import Calendar
 from agent.core.catalogue import Catalogue
 from agent.core.clusters import Clusters
@@ -127,7 +127,12 @@ class Gate:
         self._tombstones: dict[str, float] = {}
         self._rejections: dict[str, int] = {}
         self._zones = {z.id: z for z in config.zones}
-        self._lead = {z.id: sum(s.warm_up_s for s in z.power) + LEAD_S for z in config.zones}
+        self._lead = {z.id: power.lead_s(z, config.relays) + LEAD_S for z in config.zones}
+        self._rivals = power.rivals(config.zones, config.relays)
+        self._sharers = power.sharers(config.zones)
+        self._relay_faults: dict[str, str] = {}
+        self._idle: list[str] = []
+        """Zones whose external source voice lets through."""
         self._now = now
         self._ending = False
 

@@ -51,13 +51,12 @@ class Ledger:
         *,
         on: bool = True,
         cluster: str | None = None,
+        device: str | None = None,
     ) -> None:
         """Queue an alarm, or its end."""
         body: dict[str, Any] = {"what": what, "detail": detail, "on": on}
-        if zone is not None:
-            body["zone"] = zone
-        if cluster is not None:
-            body["cluster"] = cluster
+        places = {"zone": zone, "cluster": cluster, "device": device}
+        body |= {name: place for name, place in places.items() if place is not None}
         self.event("alarm", at, 2, body)
 
     def pass_up(self, device: str, leaf: str, weight: int, body: bytes) -> None:

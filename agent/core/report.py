@@ -14,6 +14,7 @@ from agent.model import events as ev
 from agent.model import screen
 from agent.model import voice as vo
 from agent.model.config import Station as Config
+from agent.model.health import Sensed
 from agent.model.time import Instant
 
 if TYPE_CHECKING:
@@ -78,12 +79,14 @@ class Reporter:
         """Voice is there."""
         self._voice = {"version": event.version, "pid": event.pid}
         self._relays = dict(event.relays)
+        self._contacts()
         self._faults.pop("voice-lost", None)
         self.changed()
 
     def voice_lost(self) -> None:
         """Voice is gone: what only voice knew is unknown now."""
         self._voice, self._relays, self._power, self._levels = {}, {}, {}, {}
+        self._contacts()
         self._faults["voice-lost"] = "voice does not answer"
         self.changed()
 
@@ -92,6 +95,7 @@ class Reporter:
         match event:
             case vo.RelayEvent():
                 self._relays[event.relay] = event.on
+                self._contacts()
                 self.changed()
             case vo.Power():
                 self._power[event.zone] = event.state
@@ -100,6 +104,15 @@ class Reporter:
                 self._levels = dict(event.zones)
             case _:
                 pass
+
+    def _contacts(self) -> None:
+        """Whether each zone's amplifiers are on, as far as feedback contacts tell."""
+        amplifiers = {r.id for r in self._config.relays if r.switches == "amplifier" and r.feedback is not None}
+        for zone in self._config.zones:
+            told = [self._relays.get(s.relay) for s in zone.power if s.relay in amplifiers]
+            if told and zone.kind == "sound":
+                on = None if None in told else all(told)
+                self.health.take(Sensed(zone=zone.id, values={"amplifier": on}))
 
     def shown(self, event: screen.Shown) -> None:
         """A frame is on a board."""
@@ -113,8 +126,8 @@ class Reporter:
 
     def alarm(self, alarm: ev.Alarm) -> None:
         """An alarm began or ended."""
-        where = alarm.zone or alarm.cluster
-        key = alarm.what if where is None else f"{alarm.what}@{where}"
+        where = [place for place in (alarm.device, alarm.zone, alarm.cluster) if place is not None]
+        key = "@".join([alarm.what, *where])
         if alarm.on:
             self._faults[key] = alarm.detail
         else:

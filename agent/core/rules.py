@@ -5,6 +5,7 @@ Hours are local to the station. A range may pass midnight ("21:00-05:00"); its e
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, tzinfo
 
 from agent.model.config import Zone
@@ -12,7 +13,12 @@ from agent.model.config import Zone
 
 def quiet_at(zone: Zone, at: float, tz: tzinfo) -> bool:
     """Whether the epoch second `at` lies in the zone's quiet hours."""
-    return any(_inside(hours, at, tz) for hours in zone.rules.quiet_hours)
+    return inside(zone.rules.quiet_hours, at, tz)
+
+
+def inside(ranges: Iterable[str], at: float, tz: tzinfo) -> bool:
+    """Whether the epoch second `at` lies in one of these parts of the day."""
+    return any(_inside(hours, at, tz) for hours in ranges)
 
 
 def cap_at(zone: Zone, at: float, tz: tzinfo) -> float | None:

@@ -40,6 +40,13 @@ from agent.trust.verify import recall
 
 TALK_WAITS_S = 2.0
 """An everyday microphone whose zones are not free by then does not go on the air."""
+RELAY_FAULTS = {
+    "not-following": "its contact does not confirm that it switched on",
+    "stuck": "its contact says that it is on though it was switched off",
+    "contradiction": "the contacts of both its positions are closed",
+    "interlock": "the relay that it needs is not on, or one that it excludes does not let go",
+    "gpio": "its line cannot be switched",
+}
 
 
 class Station(Admission):
@@ -99,6 +106,8 @@ class Station(Admission):
             case vo.Hello():
                 self.voice_up = True
                 self.reporter.hello(event)
+                for relay in event.relays:
+                    self._relay(relay, event.relay_faults.get(relay), now)
                 self._settle_cut(event.ended, now)
                 if self.drill_until_ns > now.mono_ns:
                     self._act.append(do.ToVoice(vo.Drill(until_ns=self.drill_until_ns)))
@@ -107,6 +116,7 @@ class Station(Admission):
                 for name, sound in self.catalogue.messages.items():
                     if f"message:{name}" not in event.pinned:
                         self._act.append(do.PinMessage(name, sound.path))
+                self._idle = []
                 self._act.extend(do.ToVoice(c) for c in (vo.Lock(zones=self._locked(now)), vo.Levels(every_ms=200)))
             case ev.VoiceLost():
                 self._voice_lost(now)
@@ -115,7 +125,10 @@ class Station(Admission):
             case vo.Fault():
                 self.ledger.alarm(f"voice-{event.what}", event.detail, now.wall, event.zone)
                 self.reporter.fault(f"voice-{event.what}", event.detail, event.zone)
-            case vo.RelayEvent() | vo.Power() | vo.Level() | vo.SegmentStarted():
+            case vo.RelayEvent():
+                self.reporter.voice(event)
+                self._relay(event.relay, event.fault, now)
+            case vo.Power() | vo.Level() | vo.SegmentStarted():
                 self.reporter.voice(event)
             case ev.FeedMark():
                 self._feed(event, now)
@@ -182,8 +195,22 @@ class Station(Admission):
             self._alarm(alarm, now)
 
     def _alarm(self, alarm: ev.Alarm, now: Instant) -> None:
-        self.ledger.alarm(alarm.what, alarm.detail, now.wall, alarm.zone, on=alarm.on, cluster=alarm.cluster)
+        self.ledger.alarm(
+            alarm.what, alarm.detail, now.wall, alarm.zone, on=alarm.on, cluster=alarm.cluster, device=alarm.device
+        )
         self.reporter.alarm(alarm)
+
+    def _relay(self, relay: str, fault: str | None, now: Instant) -> None:
+        """What is wrong with a relay, or no longer."""
+        before = self._relay_faults.get(relay)
+        if fault == before:
+            return
+        if before is not None:
+            del self._relay_faults[relay]
+            self._alarm(ev.Alarm(f"relay-{before}", "", on=False, device=relay), now)
+        if fault is not None:
+            self._relay_faults[relay] = fault
+            self._alarm(ev.Alarm(f"relay-{fault}", f"relay {relay}: {RELAY_FAULTS[fault]}", device=relay), now)
 
     def _button(self, event: vo.ButtonEvent, now: Instant) -> None:
         button = next((b for b in self.config.buttons if b.id == event.button), None)
@@ -358,16 +385,32 @@ class Station(Admission):
         self._occurrences(now)
         self._expire(now)
         opening: dict[str, list[tuple[str, bool]]] = {}
+        rulings = {zone: self._ruling(zone, now) for zone in self._zones}
         for zone in self._zones:
-            self._zone(zone, now, opening)
+            self._zone(zone, rulings, now, opening)
         for key, zones in opening.items():
             self._open(self.programmes[key], zones, now)
         self._keep_caps(now)
         for zone_id, spec in self._zones.items():
             if spec.kind == "screen" and zone_id not in self._resting and not self._owners(zone_id):
                 self._rest(zone_id)
+        self._let_through(now)
         self._prepare_ahead(now, opening.keys())
         self._want(now)
+
+    def _let_through(self, now: Instant) -> None:
+        """External sources are heard inside their hours only, by a clock that is known to be right."""
+        zones = [
+            z.id
+            for z in self._zones.values()
+            if z.idle.power
+            and now.trusted
+            and rules.inside(z.idle.hours, now.wall, self.tz)
+            and not self.silences.covers(z.id, now.surely, local=False)
+        ]
+        if zones != self._idle and self.voice_up:
+            self._idle = zones
+            self._act.append(do.ToVoice(vo.Idle(zones=zones)))
 
     def _clock_set(self, now: Instant) -> None:
         """The wall clock was set: what was counted from a wrong time goes on by the right one."""

@@ -116,6 +116,19 @@ class Hardware(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     control: str | None = None
 
 
+class Feedback(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A contact to ground that tells whether a relay really switched: an auxiliary contact, a carrier detector."""
+
+    pin: Pin
+    active_low: bool = True
+    rest_pin: Pin | None = None
+    """A second contact, closed in the rest position: of a change-over that must be known to be at one side."""
+    within_s: Annotated[float, Meta(ge=0.05, le=120)] = 1.0
+    """The relay must follow within so long."""
+    retries: Annotated[int, Meta(ge=0, le=10)] = 1
+    """How often it is switched off and on again before it counts as failed."""
+
+
 class Relay(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A relay on a GPIO pin. Without power, at boot and in every exit it is off (de-energised)."""
 
@@ -124,6 +137,27 @@ class Relay(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     active_high: bool = True
     de_energised: str = ""
     """What the wiring does while the relay is off, for the technician: "amplifier without mains"."""
+    switches: Literal["amplifier", "exciter", "transmitter", "line", "source", "picture", "lamp", "other"] = "other"
+    """What it switches, for the status: with a feedback contact "amplifier on/off" is told of its zones."""
+    min_on_s: Seconds = 0.0
+    """Once on it stays on for so long."""
+    min_off_s: Seconds = 0.0
+    """Once off it stays off for so long, after the device's start too; a scheduled programme's chain starts earlier."""
+    requires: list[Slug] = []
+    """It is on only while all of these are confirmed to be on, and cut at once when one drops out."""
+    excludes: list[Slug] = []
+    """It is never on together with any of these."""
+    feedback: Feedback | None = None
+
+    @property
+    def contact_line(self) -> str:
+        """The input of its feedback contact, "feedback:<id>"."""
+        return f"feedback:{self.id}"
+
+    @property
+    def rest_line(self) -> str | None:
+        """The input of its rest position's contact, "rest:<id>"."""
+        return None if self.feedback is None or self.feedback.rest_pin is None else f"rest:{self.id}"
 
 
 class PowerStep(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -168,6 +202,10 @@ class Idle(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     source: Literal["silent", "external"] = "silent"
     relay: Slug | None = None
+    power: list[PowerStep] = []
+    """Relays that let the external source be heard (its amplifier): on inside `hours` and nowhere else."""
+    hours: list[HourRange] = []
+    """When the external source may be heard through `power`."""
 
 
 class Cap(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -198,6 +236,9 @@ class Zone(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     tags: list[Slug] = []
     gain_db: Decibel = 0.0
     delay_ms: Annotated[float, Meta(ge=0, le=2000)] = 0.0
+    amplifier: Slug | None = None
+    """Zones with the same one are lines of one amplifier, chosen by their relays: they share one channel of `output`,
+    so they carry the same programme or only one of them plays."""
     duck_db: Annotated[float, Meta(ge=-60, lt=0)] | None = None
     """Of a sound zone, while an emergency is on: None stops the programme, which resumes as it says itself; a number
     lets it go on, quieter by so many dB."""

@@ -161,6 +161,8 @@ class Alarm(Struct, frozen=True):
     zone: str | None = None
     on: bool = True
     cluster: str | None = None
+    device: str | None = None
+    """Which relay, sensor, receiver or output of the station."""
 
 
 class Tick(Struct, frozen=True):

@@ -63,6 +63,8 @@ class Relations:
             lambda _, first: Text("{first} already writes its pictures there.", first=first),
             Text("Give each board a folder of its own."),
         )
+        self.interlocks()
+        self.amplifiers()
         self.timezone()
         self.hosts()
         self.signing()
@@ -91,6 +93,8 @@ class Relations:
         for name in ("relays", "buttons"):
             for path, entry in self.entries(name):
                 yield f"{path}.pin", entry.get("pin")
+                for contact in ("pin", "rest_pin"):
+                    yield f"{path}.feedback.{contact}", _member(entry.get("feedback"), contact)
         keys: set[Any] = set()
         for path, button in self.entries("buttons"):
             lamp, key = button.get("lamp"), button.get("key_switch")
@@ -119,6 +123,59 @@ class Relations:
             lambda value, first: Text("“{value}” is already the lamp of {first}.", value=value, first=first),
             Text("Give the lamp a relay or a pin of its own."),
         )
+
+    def interlocks(self) -> None:
+        """A relay that needs another comes after it in every chain; none excludes itself or what it needs."""
+        chains = [(path, self.chain(zone)) for path, zone in self.entries("zones")]
+        for path, relay in self.entries("relays"):
+            name = relay.get("id")
+            needed, barred = _words(relay.get("requires")), _words(relay.get("excludes"))
+            for kind, names in (("requires", needed), ("excludes", barred)):
+                for i, other in enumerate(names):
+                    self.known(f"{path}.{kind}[{i}]", other, "relays")
+                    if other == name or (kind == "excludes" and other in needed):
+                        self.wrong(
+                            f"{path}.{kind}[{i}]",
+                            Text("The relay could never be switched on."),
+                            Text("Name another relay here, or delete this line."),
+                        )
+            for where, chain in chains:
+                for other in needed if name in chain else ():
+                    if other in self.ids["relays"] and other not in chain[: chain.index(name)]:
+                        self.wrong(
+                            where,
+                            Text("“{relay}” needs “{other}” to be on before it.", relay=name, other=other),
+                            Text("Name “{other}” before “{relay}” under “power:”.", relay=name, other=other),
+                        )
+                for other in barred if name in chain else ():
+                    if other in chain:
+                        self.wrong(
+                            where,
+                            Text("“{relay}” and “{other}” are never on together.", relay=name, other=other),
+                            Text("Take one of them out of this zone's “power:”."),
+                        )
+
+    def amplifiers(self) -> None:
+        """The lines of one amplifier get the same samples: one output, one delay."""
+        first: dict[str, tuple[str, dict[str, Any]]] = {}
+        for path, zone in self.entries("zones"):
+            name = zone.get("amplifier")
+            if not isinstance(name, str):
+                continue
+            where, other = first.setdefault(name, (path, zone))
+            for key, default in (("output", None), ("delay_ms", 0.0)):
+                if zone.get(key, default) != other.get(key, default):
+                    self.wrong(
+                        f"{path}.{key}",
+                        Text("{first} is a line of the same amplifier and has another “{key}”.", first=where, key=key),
+                        Text("Write the same there and here; what differs needs an amplifier of its own."),
+                    )
+
+    @staticmethod
+    def chain(zone: dict[str, Any]) -> list[Any]:
+        """The relays of a zone in the order in which they are switched on."""
+        idle = zone.get("idle")
+        return [_member(idle, "relay"), *(step.get("relay") for _, step in _dicts(zone.get("power")))]
 
     def once(self, values: Iterable[tuple[str, Any]], reason: Callable[[Any, str], Text], remedy: Text) -> None:
         """Each value at most once."""
@@ -262,6 +319,16 @@ class Relations:
                     f"{path}.idle.relay",
                     Text("The relay is never switched, because the zone is silent when idle."),
                     Text("Write “source: external”, or delete this line."),
+                )
+            for i, step in _dicts(idle.get("power")):
+                self.known(f"{path}.idle.power[{i}].relay", step.get("relay"), "relays")
+            for i, value in enumerate(idle.get("hours") or [] if isinstance(idle.get("hours"), list) else []):
+                self.hours(f"{path}.idle.hours[{i}]", value)
+            if bool(idle.get("power")) != bool(idle.get("hours")):
+                self.wrong(
+                    f"{path}.idle",
+                    Text("“power” and “hours” of an external source belong together."),
+                    Text("Give both: the relays that let it be heard, and when; or neither."),
                 )
         rules = zone.get("rules")
         if isinstance(rules, dict):
@@ -472,6 +539,10 @@ class Relations:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _words(values: Any) -> list[str]:
+    return [v for v in values if isinstance(v, str)] if isinstance(values, list) else []
 
 
 def _member(value: Any, name: str) -> Any:

@@ -126,6 +126,12 @@ class EndLocal(Command, frozen=True):
     zones: list[str] | None = None
 
 
+class Idle(Command, frozen=True):
+    """The zones whose external source may be heard now (`idle.hours`). When the agent goes away none may."""
+
+    zones: list[str]
+
+
 class Levels(Command, frozen=True):
     """Send `Level` events every `every_ms` (0: none)."""
 
@@ -147,6 +153,7 @@ class Hello(Event, frozen=True):
     relays: dict[str, bool]
     keys: dict[str, bool] = {}
     """Key switches that silence, and whether they are closed."""
+    relay_faults: dict[str, str] = {}
     ended: list[Ended] = []
     """Plays of an agent that went away: how far they came."""
 
@@ -180,7 +187,8 @@ class Ended(Event, frozen=True):
     """A play ended in a zone. `samples` of the play's own sound were sent there (bridge not counted).
 
     `level_dbfs` is the RMS over the sounding part of what was sent; None if nothing sounded. `reason`: "completed",
-    "stopped" or the reason of Stop, "local" (a button took the zone), "disconnected" (the agent went away).
+    "stopped" or the reason of Stop, "local" (a button took the zone), "disconnected" (the agent went away),
+    "relay-fault" (a relay of the zone's chain failed), "interlocked" (another zone uses what excludes a relay of it).
     """
 
     play: str
@@ -237,15 +245,20 @@ class ButtonEvent(Event, frozen=True):
 
 
 class RelayEvent(Event, frozen=True):
-    """A relay was switched."""
+    """What a relay is, as far as can be known: `on` is confirmed by its feedback contact, where it has one.
+
+    `fault`: "not-following", "stuck" (on though switched off), "contradiction" (both contacts closed), "interlock" (a
+    relay that it requires is not on, or one that it excludes does not let go), "gpio" (no line); None: nothing wrong.
+    """
 
     relay: str
     on: bool
     at_ns: int
+    fault: str | None = None
 
 
 class Power(Event, frozen=True):
-    """A zone's power chain changed: "off", "warming", "on", "cooling"."""
+    """A zone's power chain changed: "off", "warming", "on", "cooling", "fault"."""
 
     zone: str
     state: str
@@ -271,7 +284,7 @@ class Fault(Event, frozen=True):
     zone: str | None = None
 
 
-VoiceCommand = Open | Gain | Listen | Drill | Feed | Pin | Close | Stop | Load | Lock | EndLocal | Levels
+VoiceCommand = Open | Gain | Listen | Drill | Feed | Pin | Close | Stop | Load | Lock | EndLocal | Idle | Levels
 VoiceEvent = (
     Hello
     | Started

@@ -32,6 +32,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
+from agent.core.power import rivals, sharers
+from agent.core.relay import Told, place
 from agent.model import voice as v
 from agent.model.config import Button, Station
 from agent.model.orders import Class
@@ -132,7 +134,21 @@ class Voice:
         self._emit = emit
         zones = [z for z in station.zones if z.kind == "sound"]
         self.zones = [z.id for z in zones]
-        self.mixer = Mixer(zones, cards, clock=clock, emit=emit, switch=self._switch, fault=self.fault)
+        self.mixer = Mixer(
+            zones,
+            cards,
+            clock=clock,
+            emit=emit,
+            switch=self._switch,
+            fault=self.fault,
+            relays=station.relays,
+            told=self._relay_told,
+        )
+        self._watched = [r for r in station.relays if r.feedback is not None]
+        self._rivals = rivals(zones, station.relays)
+        lines = sharers(zones)
+        self._apart = {z: self._rivals[z] | lines[z] for z in self.zones}
+        """The zones in which nothing else may be on than in this one."""
         self._zones_of = {b.id: [z for z in station.match(b.zones) if z in self.mixer.zones] for b in station.buttons}
         lamps = {b.id: b.lamp_line for b in station.buttons}
         self.relays = {r.id: False for r in station.relays if r.id not in lamps.values()}
@@ -149,6 +165,9 @@ class Voice:
         self._presses = 0
         self._seen: deque[str] = deque(maxlen=REMEMBERED)
         self._told: dict[tuple[str, str, str | None], int] = {}
+        self._unswitched: set[str] = set()
+        """Relays and lamps that could not be switched."""
+        self.relay_faults: dict[str, str] = {}
 
     # -- facts -------------------------------------------------------------------------------------------------------
 
@@ -173,6 +192,7 @@ class Voice:
             pinned=sorted(self.sounds),
             relays=dict(self.relays),
             keys={name: c.closed for name, c in self.contacts.items() if c.button.action.silence},
+            relay_faults=dict(self.relay_faults),
         )
 
     # -- pinned sounds -----------------------------------------------------------------------------------------------
@@ -204,6 +224,7 @@ class Voice:
         """Do all that is due; returns when to come again (CLOCK_MONOTONIC), None: when something happens."""
         for detail in self.board.take_faults():
             self.fault("gpio", detail)
+        self._look_at_relays(now)
         times = [self._poll(contact, now) for contact in self.contacts.values()]
         if self._locked and now >= self._locked_until:
             self._locked.clear()
@@ -232,6 +253,7 @@ class Voice:
                 self._stop(play, None, "disconnected", now)
         self.mixer.level_every_ns = 0
         self._drill_until = 0
+        self.mixer.let_through((), now)
 
     def finish(self, now: int) -> None:
         """The process ends: fade out, relays off."""
@@ -267,6 +289,8 @@ class Voice:
                 self._drill(command.until_ns)
             elif isinstance(command, v.EndLocal):
                 self._end_local(command.zones, "stopped", now)
+            elif isinstance(command, v.Idle):
+                self.mixer.let_through(command.zones, now)
             elif isinstance(command, v.Levels):
                 self.mixer.level_every_ns = max(0, command.every_ms) * 1_000_000
         except RefusedError as refusal:
@@ -403,7 +427,7 @@ class Voice:
         zones = [z for z in self._zones_of[button.id] if z not in self._locked]
         if zones:
             for talk in self._talks:
-                self._stop(talk.play, zones, "local", now)
+                self._stop(talk.play, self._with_rivals(zones), "local", now)
             self._waiting.append(_Waiting(button, zones, pressed_ns))
             self._serve_waiting(now)
 
@@ -411,10 +435,14 @@ class Voice:
         if self._hang_up(button, now):
             return
         zones = [z for z in self._zones_of[button.id] if z not in self._locked]
+        together = self._compatible(zones)
+        for zone in [z for z in zones if z not in together]:
+            self.fault("interlock", f"{button.id}: {zone} cannot be on together with {', '.join(together)}", zone)
+        zones = together
         if zones:
             for play in list(self.mixer.plays.values()):
                 if play.local is not None:
-                    self._stop(play, zones, "local", now)
+                    self._stop(play, self._with_rivals(zones), "local", now)
             self._waiting.insert(0, _Waiting(button, zones, pressed_ns))
             self._serve_waiting(now)
 
@@ -451,13 +479,30 @@ class Voice:
         return min((t.until_ns for t in self._talks), default=None)
 
     def _has_local(self, zone: str, *, leaving: bool = False) -> bool:
-        return any(play.local is not None for play in self.mixer.in_zone(zone, leaving=leaving))
+        """Whether a local play has the zone, or one that cannot be on together with it."""
+        return any(
+            play.local is not None
+            for place in (zone, *self._apart[zone])
+            for play in self.mixer.in_zone(place, leaving=leaving)
+        )
+
+    def _with_rivals(self, zones: list[str]) -> list[str]:
+        return list(dict.fromkeys([*zones, *(rival for zone in zones for rival in sorted(self._apart[zone]))]))
+
+    def _compatible(self, zones: list[str]) -> list[str]:
+        """The first of these zones, and those of the others that can be on together with them."""
+        together: list[str] = []
+        for zone in zones:
+            if self._rivals[zone].isdisjoint(together):
+                together.append(zone)
+        return together
 
     def _served(self) -> Iterator[tuple[_Waiting, list[str]]]:
         """What waits and can begin now, in which zones. A microphone begins in all of its zones or in none."""
         kept: set[str] = set()
         for waiting in list(self._waiting):
             free = [z for z in waiting.zones if z not in kept and not self._has_local(z, leaving=True)]
+            free = self._compatible(free)
             if waiting.button.action.microphone and len(free) < len(waiting.zones):
                 kept.update(free)
             elif free:
@@ -470,9 +515,9 @@ class Voice:
         self._waiting = [w for w in self._waiting if w.zones]
 
     def _begin_local(self, waiting: _Waiting, zones: list[str], now: int) -> None:
-        for zone in zones:
+        for zone in self._with_rivals(zones):
             for play in list(self.mixer.in_zone(zone)):
-                if not self.mixer.ducks(zone, play):
+                if zone not in zones or not self.mixer.ducks(zone, play):
                     self._stop(play, [zone], "local", now)
         self._presses += 1
         button = waiting.button
@@ -647,15 +692,33 @@ class Voice:
 
     # -- hardware ----------------------------------------------------------------------------------------------------
 
+    def _look_at_relays(self, now: int) -> None:
+        for relay in self._watched:
+            if self.board.works(relay.contact_line):
+                rest = self.board.closed(relay.rest_line) if relay.rest_line else None
+                self.mixer.power.see(relay.id, place(self.board.closed(relay.contact_line), rest), now)
+
     def _switch(self, relay: str, on: bool, now: int) -> None:
         try:
             self.board.switch(relay, on)
         except (OSError, ValueError, KeyError) as error:
+            self._unswitched.add(relay)
             self.fault("gpio", f"relay {relay}: {error}")
             return
-        if self.relays.get(relay) != on:
-            self.relays[relay] = on
-            self._emit(v.RelayEvent(relay=relay, on=on, at_ns=now))
+        self._unswitched.discard(relay)
+
+    def _relay_told(self, told: Told, now: int) -> None:
+        """What a relay is: never on where its line could not be switched."""
+        fault = "gpio" if told.relay in self._unswitched else told.fault
+        on = told.on and fault != "gpio"
+        if (self.relays.get(told.relay), self.relay_faults.get(told.relay)) == (on, fault):
+            return
+        self.relays[told.relay] = on
+        if fault is None:
+            self.relay_faults.pop(told.relay, None)
+        else:
+            self.relay_faults[told.relay] = fault
+        self._emit(v.RelayEvent(relay=told.relay, on=on, at_ns=now, fault=fault))
 
 
 def _number(command: v.Feed | v.Pin | v.Listen) -> int:

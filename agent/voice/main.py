@@ -32,7 +32,7 @@ from agent.model import voice as v
 from agent.model.config import AlsaOutput, Microphone, Output, Station, WavOutput, Zone
 from agent.voice import core, lock, pcm
 from agent.voice.core import RefusedError, Voice
-from agent.voice.mixer import Card, Channel
+from agent.voice.mixer import Card, Channel, slots_of
 from agent.voice.port import Port
 from agent.voice.stream import Pipe
 
@@ -113,14 +113,14 @@ def plan_cards(zones: Sequence[Zone]) -> list[tuple[Output, list[tuple[Zone, boo
 def open_card(output: Output, members: Sequence[tuple[Zone, bool]]) -> Card:
     """The card with its sink. OSError when a recording cannot be written."""
     channels = [Channel(zone, primary) for zone, primary in members]
+    zones = [zone for zone, _ in members]
+    names = ["+".join(zones[i].id for i in slot) for slot in slots_of(zones)]
     if isinstance(output, WavOutput):
         sink = importlib.import_module("drivers.wav_sink").WavSink
-        return Card(
-            output.path, sink(output.path, [z.id for z, _ in members], output.buffer_ms, output.drift_ppm), channels
-        )
+        return Card(output.path, sink(output.path, names, output.buffer_ms, output.drift_ppm), channels)
     if isinstance(output, AlsaOutput):
         sink = importlib.import_module("drivers.alsa_sink").AlsaSink
-        return Card(output.device, sink(output.device, len(members), output.buffer_ms), channels)
+        return Card(output.device, sink(output.device, len(names), output.buffer_ms), channels)
     raise ValueError(f"{type(output).__name__} is not for sound")
 
 

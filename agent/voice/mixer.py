@@ -12,11 +12,12 @@ bridge included, for a play without due time, and at the first sample of its own
 from __future__ import annotations
 
 import audioop
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Protocol
 
-from agent.core.power import Changed, PowerPlan, State, Switch, chain_of
-from agent.model.config import Zone
+from agent.core.power import Changed, PowerPlan, State, Switch, Told, chains_of, idle_chain
+from agent.core.relay import wiring_of
+from agent.model.config import Relay, Zone
 from agent.model.voice import (
     BYTES_PER_SAMPLE,
     PERIOD,
@@ -36,6 +37,10 @@ from agent.voice.stream import FILLER, Stream, looped
 
 MARGIN_NS = 100_000_000
 """Chain and card of a scheduled play are started this much earlier than the warm-up asks for."""
+RELAY_FAULT = "relay-fault"
+"""Why a play ends whose zone has a relay that failed."""
+INTERLOCKED = "interlocked"
+"""Why a play ends whose zone needs a relay that excludes one in use elsewhere."""
 LIMIT = 32766.0
 RECOVERY = 1.0035
 """The limiter lets go by this factor a period: 6 dB a second."""
@@ -376,13 +381,23 @@ class Channel:
         self._scale = min(1.0, self._scale * RECOVERY, LIMIT / peak if peak else 1.0)
 
 
+def slots_of(zones: Sequence[Zone]) -> list[list[int]]:
+    """The channels that a card has for these zones: the places of those that share one, in configuration order."""
+    slots: dict[str, list[int]] = {}
+    for i, zone in enumerate(zones):
+        slots.setdefault(f"zone:{zone.id}" if zone.amplifier is None else zone.amplifier, []).append(i)
+    return list(slots.values())
+
+
 class Card:
-    """A sink and its channels, in configuration order."""
+    """A sink and its channels, in configuration order. Zones of one amplifier are one channel of the sink: they carry
+    the same, or only one of them plays (the owner sees to that), so it is that of the first one that sounds."""
 
     def __init__(self, name: str, sink: Sink, channels: Sequence[Channel]) -> None:
         self.name = name
         self.sink = sink
         self.channels = list(channels)
+        self.slots = slots_of([c.zone for c in self.channels])
         self.running = False
         self.xruns = 0
 
@@ -403,18 +418,23 @@ class Mixer:
         emit: Callable[[Event], None],
         switch: Callable[[str, bool, int], None],
         fault: Callable[[str, str, str | None], None],
+        relays: Sequence[Relay] = (),
+        told: Callable[[Told, int], None] = lambda told, now: None,
     ) -> None:
         self.zones = {z.id: z for z in zones}
         self.cards = list(cards)
-        self.power = PowerPlan({z.id: chain_of(z) for z in zones})
+        self.power = PowerPlan(chains_of(zones), {r.id: wiring_of(r) for r in relays}, clock())
         self.plays: dict[str, Play] = {}
         self.level_every_ns = 0
         self._level_ns = 0
         self._clock = clock
         self._emit = emit
         self._switch = switch
+        self._told = told
         self._fault = fault
         self._wanted: set[str] = set()
+        self._let_through = {z.id: False for z in zones if z.idle.power}
+        """Zones with an external source behind relays of its own, and whether it may be heard."""
         self._channels: dict[str, list[Channel]] = {z.id: [] for z in zones}
         self._card_of: dict[Channel, Card] = {}
         for card in self.cards:
@@ -496,29 +516,62 @@ class Mixer:
         self._sweep(now)
         for step in self.power.all_off():
             self._switch(step.relay, step.on, now)
+            self._told(Told(step.relay, step.on), now)
 
     # -- power -------------------------------------------------------------------------------------------------------
 
     def _due(self, play: Play, zone: str, now: int) -> bool:
-        return play.at_ns is None or now >= play.at_ns - self.power.lead_ns(zone) - MARGIN_NS
+        return play.at_ns is None or self.power.due(zone, play.at_ns - MARGIN_NS, now)
 
     def _own_zones(self, now: int) -> None:
         for zone, channels in self._channels.items():
             busy = any(c.busy_until > now for c in channels)
-            wanted = busy or any(self._due(b.play, zone, now) for c in channels for b in c.branches)
+            due = [b for c in channels for b in c.branches if self._due(b.play, zone, now)]
+            fresh = [b for b in due if b.stop_reason is None]
+            wanted = busy or bool(due)
+            insist = any(b.play.alert for b in fresh)
+            if zone in self._wanted and self.power.state(zone) is State.FAULT and (fresh or not wanted):
+                self._wanted.discard(zone)  # what it failed has been told; somebody else may try it again
+                self.power.release(zone, now)
             if wanted and zone not in self._wanted:
                 self._wanted.add(zone)
-                self.power.want(zone, now)
+                self.power.want(zone, now, insist=insist)
             elif not wanted and zone in self._wanted:
                 self._wanted.discard(zone)
                 self.power.release(zone, now)
+            elif wanted:
+                self.power.insist(zone, insist)
 
     def _advance_power(self, now: int) -> None:
         for step in self.power.advance(now):
             if isinstance(step, Switch):
                 self._switch(step.relay, step.on, now)
+            elif isinstance(step, Told):
+                self._told(step, now)
             elif isinstance(step, Changed):
+                if step.zone not in self.zones:
+                    continue
                 self._emit(Power(zone=step.zone, state=step.state.value, at_ns=now))
+                if step.state is State.FAULT:
+                    self._end_zone(step.zone, RELAY_FAULT, now)
+        for zone in self._wanted:
+            if any(True for other in self.power.blockers(zone) for _ in self.in_zone(other)):
+                self._end_zone(zone, INTERLOCKED, now)
+
+    def _end_zone(self, zone: str, reason: str, now: int) -> None:
+        for play in list(self.in_zone(zone)):
+            self.stop(play, [zone], reason, now)
+
+    def let_through(self, zones: Container[str], now: int) -> None:
+        """The external sources that may be heard from now on: those of these zones and no others."""
+        for zone, before in self._let_through.items():
+            chain = idle_chain(zone)
+            if before and (zone not in zones or self.power.state(chain) is State.FAULT):
+                self.power.release(chain, now)
+                self._let_through[zone] = False
+            if zone in zones and not self._let_through[zone]:
+                self.power.want(chain, now)
+                self._let_through[zone] = True
 
     # -- cards -------------------------------------------------------------------------------------------------------
 
@@ -553,7 +606,7 @@ class Mixer:
                 if branch.at is None and branch.play.start_ns is None:
                     self._decide_start(branch.play, begin_ns, now)
             sounds.append(channel.render(begin_ns, reports))
-        card.sink.write(pcm.interleave(sounds), now)
+        card.sink.write(pcm.interleave([sounds[self._first(card, slot, begin_ns)] for slot in card.slots]), now)
         if reports:
             submitted = self._clock()
             for report in reports:
@@ -564,10 +617,14 @@ class Mixer:
                 break
         self._forget(card)
 
+    @staticmethod
+    def _first(card: Card, slot: Sequence[int], begin_ns: int) -> int:
+        return next((i for i in slot if card.channels[i].busy_until > begin_ns), slot[0])
+
     def _decide_start(self, play: Play, begin_ns: int, now: int) -> None:
         """Fix the moment of the first own sample once it falls into the period that begins at `begin_ns`."""
         zones = {b.channel.zone.id for b in play.branches if not b.over}
-        if not all(self._due(play, z, now) for z in zones):
+        if not all(self._due(play, z, now) and not self.power.waits(z) for z in zones):
             return
         earliest = max([play.at_ns or 0, *(self.power.ready_ns(z, now) for z in zones)])
         if earliest >= begin_ns + pcm.ns_of(PERIOD) or not play.stream.ready():
@@ -616,5 +673,5 @@ class Mixer:
                 for branch in channel.branches:
                     at_ns = branch.play.at_ns
                     if at_ns is not None and zone not in self._wanted:
-                        times.append(at_ns - self.power.lead_ns(zone) - MARGIN_NS)
+                        times.append(self.power.due_ns(zone, at_ns - MARGIN_NS))
         return min(times, default=None)

@@ -251,13 +251,11 @@ def test_systemd_is_told_when_ready_and_fed(prepared: Process) -> None:
     ],
 )
 def test_the_control_socket_answers_every_line(tmp_path: object, line: str, ok: bool) -> None:
-    from gpiozero.pins.mock import MockFactory
-
     from agent.model.config import Action, Button
-    from drivers.virtual_gpio import ControlServer
+    from drivers.virtual_gpio import ControlServer, VirtualFactory
 
     button = Button(id="fire", pin=6, action=Action(stop=True))
-    server = ControlServer(f"{tmp_path}/control.sock", MockFactory(), [], [button])
+    server = ControlServer(f"{tmp_path}/control.sock", VirtualFactory(), [], [button])
     try:
         answer = server.answer(line.encode())
         assert answer["ok"] is ok

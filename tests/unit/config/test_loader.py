@@ -173,6 +173,52 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
         "zones[0].idle.relay",
         "Add an entry",
     ),
+    "relay that needs a later one": (
+        "zones:\n  - id: loa\n",
+        "relays: [{id: amp, pin: 1}, {id: tx, pin: 2, requires: [amp]}]\n"
+        "zones:\n  - id: loa\n    power: [{relay: tx}, {relay: amp}]\n",
+        "zones[0]",
+        "“tx” needs “amp”",
+    ),
+    "relay that excludes one of its chain": (
+        "zones:\n  - id: loa\n",
+        "relays: [{id: a, pin: 1}, {id: b, pin: 2, excludes: [a]}]\n"
+        "zones:\n  - id: loa\n    power: [{relay: a}, {relay: b}]\n",
+        "zones[0]",
+        "never on together",
+    ),
+    "relay that excludes itself": (
+        "zones:",
+        "relays: [{id: a, pin: 1, excludes: [a]}]\nzones:",
+        "relays[0].excludes[0]",
+        "never be switched on",
+    ),
+    "relay that requires nobody": (
+        "zones:",
+        "relays: [{id: amp, pin: 1, requires: [am]}]\nzones:",
+        "relays[0].requires[0]",
+        "Did you mean “amp”?",
+    ),
+    "contact on a used pin": (
+        "zones:",
+        "relays: [{id: a, pin: 1, feedback: {pin: 1}}]\nzones:",
+        "relays[0].feedback.pin",
+        "Pin 1 is already used by relays[0].pin",
+    ),
+    "external source with relays and no hours": (
+        "zones:\n  - id: loa\n",
+        "relays: [{id: a, pin: 1}, {id: b, pin: 2}]\n"
+        "zones:\n  - id: loa\n    idle: {source: external, relay: a, power: [{relay: b}]}\n",
+        "zones[0].idle",
+        "belong together",
+    ),
+    "two delays on one amplifier": (
+        "zones:\n  - id: loa\n",
+        "zones:\n  - {id: b, kind: sound, amplifier: x, delay_ms: 3, output: {driver: wav, path: out/station.wav}}\n"
+        "  - id: loa\n    amplifier: x\n",
+        "zones[1].delay_ms",
+        "line of the same amplifier",
+    ),
     "hours without end": (
         "kind: sound",
         'kind: sound\n    rules: {quiet_hours: ["05:00-05:00"]}',
@@ -353,7 +399,7 @@ def test_every_example_loads(path: Path) -> None:
 
 
 def test_every_documented_key_appears_with_a_comment_in_the_examples() -> None:
-    assert len(EXAMPLES) == 6
+    assert len(EXAMPLES) >= 10
     lines = "\n".join(p.read_text() for p in EXAMPLES).splitlines()
     blocks = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
 

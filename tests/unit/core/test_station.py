@@ -352,3 +352,140 @@ def test_a_beat_of_three_zones_is_at_most_120_bytes_and_tells_as_much_of_the_ids
     assert len(msgspec.json.encode(beat)) <= 120
     assert set(beat["zones"]) == {"loa", "loa-2", "bang"}
     assert all("tin-dai-ten-2".startswith(part) and part for part in beat["zones"].values())
+
+
+# -- zones that cannot be on together, and power chains that fail ------------------------------------------------------
+
+RELAYS = [{"id": "amp", "pin": 1}, {"id": "line-1", "pin": 2, "excludes": ["line-2"]}, {"id": "line-2", "pin": 3}]
+
+
+def one_amplifier(*, excluded: bool) -> World:
+    """Two hamlets on one amplifier. `excluded`: it is too weak for both lines at once."""
+    zones = [
+        {
+            "id": zone,
+            "kind": "sound",
+            "output": {"driver": "wav", "path": "s.wav"},
+            "amplifier": "amp",
+            "power": [{"relay": "amp"}, {"relay": line}],
+        }
+        for zone, line in (("loa", "line-1"), ("loa-2", "line-2"))
+    ]
+    relays = RELAYS if excluded else [{k: v for k, v in r.items() if k != "excludes"} for r in RELAYS]
+    return World(zones=zones, relays=relays)
+
+
+def test_lines_that_are_never_on_together_get_a_programme_for_both_one_after_the_other() -> None:
+    world = one_amplifier(excluded=True)
+    jti = world.order("broadcast", broadcast("tin", media("a", 10, world)))
+    world.advance(5)
+    assert (world.sounding("loa"), world.sounding("loa-2")) == ("tin", None)
+    world.advance(10)
+    assert (world.sounding("loa"), world.sounding("loa-2")) == (None, "tin")
+    world.advance(10)
+    assert world.states_of(jti)[-1] == "done"
+    assert world.outcomes("loa") == world.outcomes("loa-2") == [("tin", "completed", None)]
+    second = next(e for e in world.log if e["zone"] == "loa-2")
+    assert abs(second["start_error_ms"]) < 100  # against the moment the line came free
+
+
+def test_of_two_lines_that_are_never_on_together_the_emergency_has_its_own_at_once() -> None:
+    world = one_amplifier(excluded=True)
+    world.order("broadcast", broadcast("tin", media("a", 20, world), zones=["loa"]))
+    world.advance(5)
+    world.order("broadcast", broadcast("bao", media("b", 10, world), zones=["loa-2"], **{"class": "emergency"}))
+    world.advance(0.1)
+    assert (world.sounding("loa"), world.sounding("loa-2")) == (None, "bao")
+    world.advance(11)
+    assert (world.sounding("loa"), world.sounding("loa-2")) == ("tin", None)
+    world.advance(30)
+    assert world.outcomes("loa") == [("tin", "interrupted", "outranked"), ("tin", "completed", None)]
+
+
+def test_two_lines_of_one_amplifier_carry_one_programme_together_and_two_one_after_the_other() -> None:
+    world = one_amplifier(excluded=False)
+    world.order("broadcast", broadcast("ca-hai", media("a", 10, world)))
+    world.advance(5)
+    assert (world.sounding("loa"), world.sounding("loa-2")) == ("ca-hai", "ca-hai")
+    world.advance(10)
+    world.order("broadcast", broadcast("mot", media("b", 10, world), zones=["loa"]))
+    world.order("broadcast", broadcast("hai", media("c", 10, world), zones=["loa-2"]))
+    world.advance(5)
+    assert (world.sounding("loa"), world.sounding("loa-2")) == ("mot", None)
+    world.advance(10)
+    assert (world.sounding("loa"), world.sounding("loa-2")) == (None, "hai")
+
+
+def test_an_emergency_on_one_line_of_an_amplifier_stops_what_the_other_carries() -> None:
+    world = one_amplifier(excluded=False)
+    world.order("broadcast", broadcast("tin", media("a", 20, world)))
+    world.advance(5)
+    world.order("broadcast", broadcast("bao", media("b", 10, world), zones=["loa-2"], **{"class": "emergency"}))
+    world.advance(1)
+    assert (world.sounding("loa"), world.sounding("loa-2")) == (None, "bao")
+    world.advance(12)
+    assert (world.sounding("loa"), world.sounding("loa-2")) == ("tin", "tin")
+
+
+def fail_power(world: World, zone: str = "loa") -> None:
+    """Voice ends what plays there, as it does when a relay of the chain has failed."""
+    for running in [s for s in world.on.values() if zone in s.zones]:
+        world.post(world._ended(running, zone, "relay-fault"))
+
+
+def test_a_programme_whose_relay_fails_ends_with_that_reason_and_the_other_zone_goes_on() -> None:
+    world = World()
+    jti = world.order("broadcast", broadcast("tin", media("a", 20, world), zones=["kind:sound"]))
+    world.advance(5)
+    fail_power(world)
+    world.advance(1)
+    assert (world.sounding("loa"), world.sounding("loa-2")) == (None, "tin")
+    assert world.outcomes("loa") == [("tin", "interrupted", "relay-fault")]
+    world.advance(20)
+    (last,) = [a for a in world.acks(jti) if a["state"] == "done"]
+    assert last["zones"]["loa"] | {"state": "failed", "reason": "relay-fault"} == last["zones"]["loa"]
+
+
+def test_an_emergency_is_tried_again_in_a_zone_whose_relay_failed() -> None:
+    world = World()
+    world.order("broadcast", broadcast("bao", media("a", 8, world), **{"class": "emergency"}))
+    world.advance(2)
+    fail_power(world)
+    world.advance(5)
+    assert world.sounding("loa") is None
+    world.advance(6)
+    assert world.sounding("loa") == "bao"
+    world.advance(30)
+    assert world.outcomes("loa")[-1] == ("bao", "completed", None)
+
+
+def test_what_is_wrong_with_a_relay_is_an_alarm_until_it_is_mended() -> None:
+    from agent.model import voice as vo
+
+    world = World(relays=[{"id": "amp", "pin": 1, "switches": "amplifier", "feedback": {"pin": 2}}])
+    for fault in ("not-following", None, "stuck", "stuck", None):
+        world.post(vo.RelayEvent(relay="amp", on=False, at_ns=world.mono, fault=fault))
+    told = [(e["what"], e["on"], e["device"]) for e in world.events("alarm") if e["what"].startswith("relay-")]
+    assert told == [
+        ("relay-not-following", True, "amp"),
+        ("relay-not-following", False, "amp"),
+        ("relay-stuck", True, "amp"),
+        ("relay-stuck", False, "amp"),
+    ]
+
+
+def test_an_external_source_is_heard_inside_its_hours_only_and_not_while_silenced() -> None:
+    idle = {"source": "external", "relay": "over", "power": [{"relay": "amp"}], "hours": ["12:01-12:02"]}
+    zone = {"id": "loa", "kind": "sound", "output": {"driver": "wav", "path": "s.wav"}, "idle": idle}
+    world = World(zones=[zone], relays=[{"id": "over", "pin": 1}, {"id": "amp", "pin": 2}], buttons=[])
+    assert world.idle == []
+    world.advance(65)
+    assert world.idle == ["loa"]
+    world.state_order("silence", {"on": True, "zones": ["*"], "version": 1, "scope": "tram-xa-mau"})
+    world.advance(1)
+    assert world.idle == []
+    world.state_order("silence", {"on": False, "zones": ["*"], "version": 2, "scope": "tram-xa-mau"})
+    world.advance(1)
+    assert world.idle == ["loa"]
+    world.advance(60)
+    assert world.idle == []

@@ -225,6 +225,8 @@ class World:
         self.boards: dict[str, screen.ScreenCommand] = {}
         self.replies: dict[int, dict[str, Any]] = {}
         self.locked: list[str] = []
+        self.idle: list[str] = []
+        """Zones whose external source is heard."""
         self.watch: Callable[[], None] = lambda: None
         """Called whenever all that follows from an event has been done."""
         self.forgotten: set[str] = set()
@@ -826,6 +828,8 @@ class World:
             case vo.Lock(zones=zones):
                 self.locked = list(zones)
                 self._end_local(zones, "silenced")
+            case vo.Idle(zones=zones):
+                self.idle = list(zones)
             case _:
                 pass
 
