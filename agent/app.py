@@ -339,7 +339,11 @@ class App:
         key, iss = config.trust.station_key, config.trust.station_authority
         if key is None or iss is None:
             return None
-        signer = Signer(Path(key).read_bytes(), iss)
+        try:
+            signer = Signer(Path(key).read_bytes(), iss)
+        except (OSError, BadKeyError) as error:
+            self.inbox(ev.Alarm("station-key", f"{key}: {error}; the commune's own programmes cannot be signed"))
+            return None
         device = config.device.id
 
         def sign(

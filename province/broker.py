@@ -180,7 +180,12 @@ class Broker:
             self.dir,
             acl(self._devices, self._clusters),
             mosquitto.Listener(
-                host=self.host, port=self.port, ca=str(self._pki.ca), cert=str(server.cert), key=str(server.key)
+                host=self.host,
+                port=self.port,
+                ca=str(self._pki.ca),
+                cert=str(server.cert),
+                key=str(server.key),
+                crl=str(self._pki.crl),
             ),
             settings=[
                 "log_timestamp_format %Y-%m-%dT%H:%M:%S",

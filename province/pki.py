@@ -23,7 +23,7 @@ from msgspec import Struct
 CLIENTS = ("watcher", "publisher")
 SERVERS = ("broker", "content")
 LOCAL_NAMES = ("localhost", "127.0.0.1")
-_RESERVED = frozenset({"ca", *CLIENTS, *SERVERS})
+RESERVED = frozenset({"ca", *CLIENTS, *SERVERS})
 _SLACK = timedelta(minutes=5)
 _LEAF = timedelta(days=397)
 _CA = timedelta(days=5 * 365)
@@ -64,7 +64,9 @@ class Pki:
         )
         _write(folder / "ca.crt", cert.public_bytes(serialization.Encoding.PEM), 0o644)
         _write(folder / "ca.key", _pem(key), 0o600)
-        return cls(folder)
+        made = cls(folder)
+        made.write_crl([], now)
+        return made
 
     def identity(self, name: str) -> Identity:
         """Where the files of `name` are (or would be)."""
@@ -93,16 +95,31 @@ class Pki:
         starts: datetime | None,
         ends: datetime | None,
     ) -> Identity:
+        key = ec.generate_private_key(ec.SECP256R1())
+        cert = self._certificate(name, key.public_key(), purpose, hosts, starts, ends)
+        identity = self.identity(name)
+        _write(identity.cert, cert.public_bytes(serialization.Encoding.PEM), 0o644)
+        _write(identity.key, _pem(key), 0o600)
+        return identity
+
+    def _certificate(
+        self,
+        name: str,
+        key: ec.EllipticCurvePublicKey,
+        purpose: x509.ObjectIdentifier,
+        hosts: Sequence[str],
+        starts: datetime | None,
+        ends: datetime | None,
+    ) -> x509.Certificate:
         if not re.fullmatch(r"[a-z0-9-]{1,64}", name) or name == "ca":
             raise ValueError(f"no certificate for the name {name!r}")
-        key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
         issuer_key_id = self._cert.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
         builder = (
             _builder(
                 x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]),
                 self._cert.subject,
-                key.public_key(),
+                key,
                 starts or now - _SLACK,
                 ends or now + _LEAF,
             )
@@ -116,11 +133,35 @@ class Pki:
         if hosts:
             names = [_general_name(h) for h in dict.fromkeys(hosts)]
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        identity = self.identity(name)
-        cert = builder.sign(self._key, hashes.SHA256())
-        _write(identity.cert, cert.public_bytes(serialization.Encoding.PEM), 0o644)
-        _write(identity.key, _pem(key), 0o600)
-        return identity
+        return builder.sign(self._key, hashes.SHA256())
+
+    def sign_client(self, name: str, key: ec.EllipticCurvePublicKey, *, now: datetime) -> x509.Certificate:
+        """A client certificate with CN `name` for somebody else's key, valid for 397 days. Kept nowhere."""
+        return self._certificate(name, key, ExtendedKeyUsageOID.CLIENT_AUTH, (), now - _SLACK, now + _LEAF)
+
+    @property
+    def crl(self) -> Path:
+        """The revocation list; there is always one."""
+        return self.dir / "crl.pem"
+
+    def write_crl(self, revoked: Iterable[tuple[int, datetime]], now: datetime) -> None:
+        """Replace the revocation list by one of these serial numbers.
+
+        It is valid as long as the authority: a broker refuses everybody when its list has run out.
+        """
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._cert.subject)
+            .last_update(min(now, datetime.now(UTC)) - _SLACK)
+            .next_update(self._cert.not_valid_after_utc)
+        )
+        for serial, at in revoked:
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(at)
+            builder = builder.add_revoked_certificate(entry.build())
+        signed = builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        fresh = self.dir / ".crl.pem.new"
+        _write(fresh, signed, 0o644)
+        fresh.replace(self.crl)
 
 
 def make(folder: Path, devices: Iterable[str] = (), hosts: Sequence[str] = ()) -> Pki:
@@ -134,7 +175,7 @@ def make(folder: Path, devices: Iterable[str] = (), hosts: Sequence[str] = ()) -
     for client in CLIENTS:
         pki.client(client)
     for device in devices:
-        if device in _RESERVED:
+        if device in RESERVED:
             raise ValueError(f"{device!r} cannot be a device id: the broker knows it as something else")
         pki.client(device)
     return pki

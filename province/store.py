@@ -36,6 +36,7 @@ from agent.model.orders import STATE_OPS, Media
 from agent.trust.authorities import AuthorityEntry, Trusted
 from agent.trust.keys import BadKeyError, PrivateKey, generate, load_private
 from agent.trust.signer import Signer, sign_authorities
+from agent.trust.strict import from_base64url
 
 LOCK_S = 10.0
 """How long to wait for another process that signs with the same key."""
@@ -170,6 +171,30 @@ class Province:
     def trusted(self) -> Trusted:
         """The authorities as a device reads them; AuthoritiesError when the document does not verify."""
         return Trusted.first((self.dir / "root_keys.json").read_bytes(), (self.dir / "authorities.json").read_bytes())
+
+    def admit(
+        self, authority: str, key: Mapping[str, str], *, instead_of: Sequence[Mapping[str, str]] = ()
+    ) -> tuple[int, dict[str, Any]]:
+        """Give an authority one more key, take others from it, and sign the list's next version with the roots here.
+
+        Returns (version, document). ProvinceError: no such authority, or too few root keys are kept here.
+        """
+        path = self.dir / "authorities.json"
+        payload = json.loads(from_base64url(json.loads(path.read_bytes())["payload"]))
+        entry = next((e for e in payload["authorities"] if e["id"] == authority), None)
+        if entry is None:
+            known = ", ".join(e["id"] for e in payload["authorities"])
+            raise ProvinceError(f"there is no authority {authority!r} (there are: {known})")
+        gone = [dict(old) for old in (*instead_of, key)]
+        entry["keys"] = [*(k for k in entry["keys"] if k not in gone), dict(key)]
+        roots = [load_private(self.path(file).read_bytes()) for file in self.settings.roots if self.path(file).exists()]
+        if len(roots) < payload["threshold"]:
+            raise ProvinceError(f"{payload['threshold']} root keys must sign, {len(roots)} are kept here")
+        payload |= {"version": payload["version"] + 1, "iat": int(time.time())}
+        document = sign_authorities(payload, [root.to_jwk() for root in roots[: payload["threshold"]]])
+        self.trusted().advance([document])
+        replace_file(path, _pretty(document))
+        return payload["version"], document
 
     def key(self, iss: str) -> dict[str, Any]:
         """The private JWK of an authority; ProvinceError when it is not kept here or is damaged."""

@@ -1,4 +1,4 @@
-"""`run` and `voice` as click sees them (help and mistakes only), and `enrol`."""
+"""`run` and `voice` as click sees them: help and mistakes only."""
 
 from __future__ import annotations
 
@@ -25,15 +25,3 @@ def run(context: Context) -> None:
 def voice(context: Context) -> None:
     """Start the voice process."""
     sys.exit(start("voice", context.config))
-
-
-@click.command(help=_("Register a new device with its province."))
-@common()
-def enrol() -> None:
-    """Not part of this installation."""
-    raise click.UsageError(
-        _(
-            "Enrolment comes with the card image of the device, which is not part of this installation. "
-            "Until then the province issues the certificate: “tram province --help”."
-        )
-    )

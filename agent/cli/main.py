@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "play": ("agent.cli.programmes:play", _("Play a file at once in one zone.")),
     "drill": ("agent.cli.station:drill", _("Make the next presses of the buttons an exercise (diễn tập).")),
     "silence": ("agent.cli.station:silence", _("Cut all sound and pictures, or lift the cut.")),
-    "enrol": ("agent.cli.daemons:enrol", _("Register a new device with its province.")),
+    "enrol": ("agent.cli.enrol:enrol", _("Register a new device with its province.")),
     "province": ("agent.cli.province:province", _("Tools of the province: sign, publish, watch.")),
     "schema": ("agent.cli.configuration:schema", _("Write the JSON Schemas of configuration and orders.")),
 }

@@ -11,6 +11,11 @@ from agent.cli.language import LANGUAGES, _, use
 
 COMMANDS: dict[str, str] = {
     "init": _("Make a province: keys, authorities, certificates."),
+    "device": _("Prepare a device: the folder for its card, with a one-time code."),
+    "devices": _("Show the devices, their codes, certificates and keys."),
+    "revoke": _("Withdraw a device's certificates."),
+    "enrol-server": _("Register devices: HTTPS, code against certificate."),
+    "admit": _("Put a station's own key into the list of authorities."),
     "sign": _("Sign an order and print it."),
     "publish": _("Sign an order and send it."),
     "emergency": _("Send an emergency and follow it to every loudspeaker and board."),
@@ -20,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "watch": _("Watch the fleet live and record what it reports."),
     "report": _("What was played, and which devices were there."),
 }
+ENROLMENT = frozenset({"device", "devices", "revoke", "enrol-server", "admit"})
 
 
 class Commands(click.Group):
@@ -33,7 +39,8 @@ class Commands(click.Group):
         """The command from `province.cli`."""
         if cmd_name not in COMMANDS:
             return None
-        found = getattr(importlib.import_module("province.cli"), cmd_name)
+        module = "province.enrol_cli" if cmd_name in ENROLMENT else "province.cli"
+        found = getattr(importlib.import_module(module), cmd_name.replace("-", "_"))
         return found if isinstance(found, click.Command) else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

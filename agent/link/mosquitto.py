@@ -19,13 +19,17 @@ ACCESS = "acl"
 
 
 class Listener(Struct, frozen=True, kw_only=True):
-    """A TLS listener: everyone shows a certificate of `ca`. `named`: a client's MQTT id is its certificate's name."""
+    """A TLS listener: everyone shows a certificate of `ca` that is not on the list `crl`, if there is one.
+
+    `named`: a client's MQTT id is its certificate's name.
+    """
 
     host: str
     port: int
     ca: str
     cert: str
     key: str
+    crl: str | None = None
     named: bool = False
 
 
@@ -80,6 +84,7 @@ def write(
         *([] if socket is None else [f"listener 0 {socket}"]),
         f"listener {listener.port} {listener.host}",
         f"cafile {listener.ca}",
+        *([] if listener.crl is None else [f"crlfile {listener.crl}"]),
         f"certfile {listener.cert}",
         f"keyfile {listener.key}",
         "tls_version tlsv1.2",

@@ -13,12 +13,15 @@ class CredentialError(OSError):
     """A certificate or key file cannot be used; the message is for people."""
 
 
-def context(ca: str, cert: str, key: str, *, check_dates: bool, section: str = "mqtt") -> ssl.SSLContext:
+def context(ca: str, cert: str | None, key: str | None, *, check_dates: bool, section: str = "mqtt") -> ssl.SSLContext:
     """A client context: TLS 1.2 or later, chain and host name verified, dates too if asked. CredentialError.
 
-    `section` of the configuration is where the files are named.
+    Without `cert` and `key` the client says nothing of who it is. `section` of the configuration is where the files
+    are named.
     """
     for name, path in ((f"{section}.ca", ca), (f"{section}.cert", cert), (f"{section}.key", key)):
+        if path is None:
+            continue
         try:
             Path(path).read_bytes()
         except OSError as error:
@@ -30,7 +33,8 @@ def context(ca: str, cert: str, key: str, *, check_dates: bool, section: str = "
     except ssl.SSLError as error:
         raise CredentialError(f"{section}.ca: {ca} holds no usable certificate") from error
     try:
-        made.load_cert_chain(cert, key)
+        if cert is not None:
+            made.load_cert_chain(cert, key)
     except ssl.SSLError as error:
         raise CredentialError(f"{section}.cert and {section}.key: {cert} and {key} do not belong together") from error
     if not check_dates:

@@ -76,6 +76,16 @@ class Parent(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where its library is, "https://…/media": asked before an order's own address. None: not asked."""
 
 
+class Enrolment(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where the province registers devices (`tram province enrol-server`); its certificate is of `mqtt.ca`.
+
+    The device makes its keys itself and puts what it makes and gets where `mqtt.key`, `mqtt.cert` and
+    `trust.station_key` say: in the folder `identity` of `data_dir`.
+    """
+
+    url: Annotated[str, Meta(pattern=r"\Ahttps://[A-Za-z0-9.:\[\]-]{1,255}/?\Z")]
+
+
 class Body(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What people call an authority; merged and renamed bodies change it, orders do not depend on it."""
 
@@ -362,6 +372,7 @@ class Station(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     mqtt: Mqtt | None = None
     parent: Parent | None = None
     cluster_link: ClusterLink | None = None
+    enrolment: Enrolment | None = None
     trust: Trust
     data_dir: str = "/var/lib/tram"
     run_dir: str = "/run/tram"

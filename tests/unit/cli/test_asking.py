@@ -277,7 +277,6 @@ WRONG_USE = {
     "unknown command": (("sttus",), "tram status"),
     "unknown option": (("status", "--jsno"), "--json"),
     "no such message": (("record", "so-tam"), "so-tan"),
-    "enrol": (("enrol",), "card image"),
     "month": (("log", "--month", "11-2025"), "2025-11"),
     "head": (("log", "--verify", "--head", "12"), "N:HASH"),
 }

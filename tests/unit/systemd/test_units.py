@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 UNITS = sorted((ROOT / "systemd" / "units").iterdir())
-OURS = ("/usr/bin/tram", "/usr/lib/tram/guard", "/usr/lib/tram/bin/python3")
+OURS = ("/usr/bin/tram", "/usr/lib/tram/guard", "/usr/lib/tram/guide", "/usr/lib/tram/bin/python3")
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 
 
