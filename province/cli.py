@@ -10,7 +10,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,7 +24,7 @@ from agent.cli.show import safe, table
 from agent.model.orders import ARGS_OF, STATE_OPS, Broadcast, Class, Item, Reason, Repeat, Resume
 from agent.trust.authorities import AuthoritiesError, AuthorityEntry
 from province.publish import EMERGENCY_LIMIT, ORDER_LIMIT, Access, Publisher, describe
-from province.record import DeviceReceipt, Journal, Receipt, Record, Taken, dumps, stamp
+from province.record import DeviceReceipt, Journal, Message, Receipt, Record, Taken, dumps, stamp
 from province.store import Endpoint, Province, ProvinceError, Settings, Signed
 
 if TYPE_CHECKING:
@@ -347,11 +348,50 @@ def emergency(
         expected |= set(there.settings.devices or [])
     with Publisher(Access.publisher(there)) as publisher:
         click.echo(_("emergency {id} of {iss} to {aud}").format(id=args.id, iss=iss, aud=", ".join(aud)))
-        receipt = publisher.pursue(signed, expected, watch=_ack_line, timeout_s=wait)
+        with _standing(publisher, signed, msgspec.to_builtins(args), expected):
+            receipt = publisher.pursue(signed, expected, watch=_watching(expected), timeout_s=wait)
     missing = sorted(expected - set(receipt.devices))
     _receipts(receipt, missing)
     if missing or not receipt.devices or any(d.state != "done" for d in receipt.devices.values()):
         raise click.exceptions.Exit(1)
+
+
+def _watching(expected: set[str]) -> Callable[[str, DeviceReceipt], None] | None:
+    """A line for each answer, where there are not too many of them."""
+    return _ack_line if len(expected) <= 20 else None
+
+
+@contextmanager
+def _standing(publisher: Publisher, signed: Signed, args: Mapping[str, Any], expected: set[str]) -> Iterator[None]:
+    """Say now and then who has not sounded yet, whenever that has changed, and at the end."""
+    from province.alerts import Alert, sounding
+    from province.screenful import standing
+
+    drill = bool(args.get("drill"))
+    alert = Alert(signed.iss, signed.jti, args["id"], args["title"], drill, time.time(), signed.exp or 0.0, set())
+    over = threading.Event()
+    told = ""
+
+    def tell() -> None:
+        nonlocal told
+        with publisher.changed:
+            said = standing(alert, sounding(publisher.receipt(signed), expected))
+        if said != told:
+            click.echo(said)
+        told = said
+
+    def keep_telling() -> None:
+        while not over.wait(2.0):
+            tell()
+
+    teller = threading.Thread(target=keep_telling, name="standing", daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        teller.join()
+    tell()
 
 
 def _receipts(receipt: Receipt, missing: Sequence[str]) -> None:
@@ -521,7 +561,11 @@ def _send_cap(there: Province, iss: str, orders: Sequence[CapOrder], wait: float
             ends = wait if wait is not None or order.class_ is Class.EMERGENCY else 15.0
             named = _expected(there, made)
             try:
-                receipts[made.jti] = publisher.pursue(made, named, watch=_ack_line, timeout_s=ends, ended=_ended(order))
+                urgent = order.class_ is Class.EMERGENCY
+                with _standing(publisher, made, order.args, named) if urgent else nullcontext():
+                    receipts[made.jti] = publisher.pursue(
+                        made, named, watch=_watching(named), timeout_s=ends, ended=_ended(order)
+                    )
             except ProvinceError as error:
                 failures.append(error)
 
@@ -628,22 +672,28 @@ def release(rest: Sequence[str]) -> None:
 @told
 def watch(dir_: Path, *, file: Path | None, once: bool, as_json: bool, period: float) -> None:
     """A table that renews itself, lines when piped, JSON if asked."""
-    from province.screenful import rows, titles
+    from province.alerts import alert_of
+    from province.screenful import rows, standings, titles
     from province.watch import Watcher
 
     there = Province(dir_)
     record = Record(period_s=period, known=there.settings.devices)
     path = file or dir_ / "record.sqlite"
     journal: Journal | None = None
+    kept: list[Message] = []
     if not once:
         journal = Journal(path)
-        journal.load(record)
+        kept = journal.load(record)
     elif path.exists():
         earlier = Journal(path)
-        earlier.load(record)
+        kept = earlier.load(record)
         earlier.close()
     lines = as_json or not sys.stdout.isatty()
     watcher = Watcher(Access.watcher(there), record, journal, hear=_line(as_json) if lines and not once else None)
+    for message in kept:
+        alert = alert_of(message.topic, message.payload, message.at)
+        if alert is not None:
+            watcher.alerts.take(alert)
     try:
         watcher.start()
         if once:
@@ -653,10 +703,19 @@ def watch(dir_: Path, *, file: Path | None, once: bool, as_json: bool, period: f
                     click.echo(dumps(record.export()), nl=False)
                 else:
                     table(titles(), rows(record, time.time()))
+                    for said in standings(watcher, time.time()):
+                        click.echo(said)
             return
+        told: list[str] = []
         if lines:
             while not watcher.failure:
-                watcher.wait_for(lambda _record: watcher.failure is not None, 5.0)
+                watcher.wait_for(lambda _record: watcher.failure is not None, 2.0)
+                with watcher.changed:
+                    now = standings(watcher, time.time())
+                for said in now if not as_json else ():
+                    if said not in told:
+                        click.echo(said)
+                told = now
         else:
             _live(watcher)
         raise ProvinceError(_("Watching has ended: {why}").format(why=watcher.failure))

@@ -351,6 +351,7 @@ class Record:
             }
             results = dict.fromkeys(("completed", "interrupted", "skipped", "failed", "declined"), 0)
             refused = 0
+            drills: list[float] = []
             for record in self._lists["event"]:
                 body = record["body"]
                 if record["device"] != device.device or not since <= _epoch(record["at"]) < until:
@@ -360,8 +361,12 @@ class Record:
                     results[result] = results.get(result, 0) + 1
                 elif body.get("kind") == "refused":
                     refused += body["count"] if isinstance(body.get("count"), int) else 1
+                elif body.get("what") == "drill" and (took := drill_ms(body, "first_sample")) is not None:
+                    drills.append(took)
             row |= results
             row["refused"] = refused
+            row["drills"] = len(drills)
+            row["drill_first_sample_ms"] = max(drills, default=None)
             row["alarms"] = sum(
                 a.device == device.device and a.what != "back" and since <= a.at < until for a in self.alarms
             )
@@ -395,10 +400,16 @@ class Journal:
             """
         )
 
-    def load(self, record: Record) -> None:
-        """Bring an empty record to where it was. Alarms are taken from the file, not raised again."""
+    def load(self, record: Record) -> list[Message]:
+        """Bring an empty record to where it was. Alarms are taken from the file, not raised again.
+
+        Returns what was kept beside the record: alerts on their way to devices.
+        """
+        kept = []
         for topic, at, body in self._db.execute("SELECT topic, at, body FROM message ORDER BY rowid"):
-            record.take(Message(topic, body, at, retain=True))
+            message = Message(topic, body, at, retain=True)
+            if record.take(message).device is None:
+                kept.append(message)
         record.alarms.clear()
         for device in record.fleet.values():
             device.presence.clear()
@@ -408,6 +419,12 @@ class Journal:
             record._note([Alarm(at, name, what, detail)])
         for name, since, until in self._db.execute("SELECT device, since, until FROM presence ORDER BY since"):
             record.restore_presence(name, since, until)
+        return kept
+
+    def keep(self, message: Message) -> None:
+        """Add a message that is not the record's."""
+        row = (message.topic, message.at, message.payload)
+        self._db.execute("INSERT INTO message (topic, at, body) VALUES (?, ?, ?)", row)
 
     def write(self, message: Message, taken: Taken, record: Record) -> None:
         """Add a message that was new, and where its device's presence is now."""
@@ -434,6 +451,13 @@ class Journal:
         """Commit and close."""
         self._db.commit()
         self._db.close()
+
+
+def drill_ms(body: dict[str, Any], moment: str) -> float | None:
+    """How long a drill took to "verified", "first_sample" or "converter", as the device measured it."""
+    latency = body.get("latency_ms")
+    took = latency.get(moment) if isinstance(latency, dict) else None
+    return float(took) if isinstance(took, int | float) and not isinstance(took, bool) else None
 
 
 def stamp(at: float) -> str:

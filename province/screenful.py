@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agent.cli.language import _, reason, word
+from agent.cli.language import _, reason, titled, word
 from agent.cli.show import safe
-from province.record import Alarm, Fleet, Record, Taken
+from province.alerts import Alert, Sounding, expected, sounding
+from province.record import Alarm, Fleet, Record, Taken, drill_ms
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -74,6 +75,7 @@ def screen(watcher: Watcher) -> RenderableType:
         found = rows(watcher.record, time.time())
         quiet = [d.silent or not d.online for d in sorted(watcher.record.fleet.values(), key=lambda d: d.device)]
         alarms = list(watcher.record.alarms)[-8:]
+        alerts = standings(watcher, time.time())[-4:]
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in titles():
         drawn.add_column(name, overflow="fold")
@@ -81,7 +83,47 @@ def screen(watcher: Watcher) -> RenderableType:
         drawn.add_row(*(Text(safe("" if c is None else str(c))) for c in row), style="red" if bad else None)
     link = Text(_("connected") if watcher.up else _("no connection to the broker"), style="" if watcher.up else "red")
     said = [Text(safe(f"{a.device}: {_told(a)}"), style="yellow") for a in alarms]
-    return Group(link, drawn, *said)
+    return Group(link, *(Text(line, style="bold") for line in alerts), drawn, *said)
+
+
+NAMED = 12
+"""So many devices are named; of more it is said how many."""
+
+
+def standing(alert: Alert, found: Sounding) -> str:
+    """One alert in a sentence: how many have sounded, and who has not yet, or never will."""
+    title = titled(alert.title, alert.drill)
+    parts = [
+        _("{title} ({id} of {iss}): sounded at {n} of {total} devices").format(
+            title=title, id=alert.id, iss=alert.iss, n=len(found.sounded), total=found.total
+        )
+    ]
+    for label, names in (
+        (_("no answer from"), found.unheard),
+        (_("received, not sounded yet"), found.received),
+        (_("not in all zones yet"), found.partly),
+        (_("will not sound"), [f"{name} ({reason(why)})" for name, why in found.refused.items()]),
+    ):
+        if names:
+            parts.append(f"{label}: {some(names)}")
+    return safe("; ".join(parts))
+
+
+def some(names: Sequence[str]) -> str:
+    """The first of many names, and how many more there are."""
+    more = len(names) - NAMED
+    text = ", ".join(names[:NAMED])
+    return text if more <= 0 else _("{names} and {n} more").format(names=text, n=more)
+
+
+def standings(watcher: Watcher, now: float) -> list[str]:
+    """The current alerts, each in a sentence. Call it inside `watcher.changed`."""
+    record = watcher.record
+    known = record.known if record.known is not None else set(record.fleet)
+    return [
+        standing(alert, sounding(record.receipt(alert.iss, alert.jti), expected(alert.targets, known)))
+        for alert in watcher.alerts.current(now)
+    ]
 
 
 ALARMS = {
@@ -127,6 +169,12 @@ def sentence(taken: Taken) -> Iterator[str]:
         entry = body.get("entry")
         if body.get("kind") == "log" and isinstance(entry, dict):
             yield f"{entry.get('title')} · {entry.get('zone')} · {word(entry.get('result'))}"
+        elif body.get("what") == "drill":
+            moments = [drill_ms(body, moment) for moment in ("verified", "first_sample", "converter")]
+            times = ["–" if took is None else f"{took:g} ms" for took in moments]
+            yield _(
+                "drill {id}: verified after {verified}, first sample after {first}, at the converter after {out}"
+            ).format(id=body.get("id"), verified=times[0], first=times[1], out=times[2])
         elif body.get("kind") == "refused":
             yield _("refused: {why}").format(why=reason(str(body.get("reason"))))
         else:

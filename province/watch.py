@@ -9,14 +9,16 @@ from collections.abc import Callable
 from typing import Any
 
 from agent.link import topics
+from province.alerts import Alerts, alert_of
 from province.publish import Access, Connection
 from province.record import Alarm, Journal, Message, Record, Taken
 
 FILTER = f"{topics.ROOT}/dev/+/"
+ORDERS = [topics.ROOT + "/dev/+/order", topics.ROOT + "/group/+/order"]
 
 
 class Watcher:
-    """Reads everything that devices write, into a Record and, if given, its Journal.
+    """Reads everything that devices write, into a Record and, if given, its Journal; and the alerts sent to them.
 
     With a journal the broker's session is kept for a week under `client_id`, and a message is acknowledged to the
     broker after it is on the disk: nothing is lost when the watcher is off. One watcher per journal.
@@ -33,6 +35,7 @@ class Watcher:
         hear: Callable[[Taken], None] | None = None,
     ) -> None:
         self.record = record
+        self.alerts = Alerts()
         self.changed = threading.Condition()
         """Hold it to read the record; notified at each change."""
         self._journal = journal
@@ -41,7 +44,7 @@ class Watcher:
         self._connection = Connection(
             access,
             client_id or ("watcher-record" if journal else f"watcher-{os.getpid()}-{os.urandom(4).hex()}"),
-            subscribe=[FILTER + leaf for leaf in topics.UP],
+            subscribe=[*(FILTER + leaf for leaf in topics.UP), *ORDERS],
             on_messages=self._take,
             keep_s=7 * 86400 if journal else 0,
         )
@@ -93,6 +96,12 @@ class Watcher:
         news: list[Taken] = []
         with self.changed:
             for message in messages:
+                alert = alert_of(message.topic, message.payload, message.at)
+                if alert is not None:
+                    self.alerts.take(alert)
+                    if self._journal is not None:
+                        self._journal.keep(message)
+                    continue
                 taken = self.record.take(message)
                 if self._journal is not None:
                     self._journal.write(message, taken, self.record)

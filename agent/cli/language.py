@@ -136,6 +136,11 @@ def word(name: object) -> str:
     return reason(text)
 
 
+def titled(title: object, drill: object) -> str:
+    """A programme's title; that of an exercise is never seen without its mark."""
+    return _("DRILL · {title}").format(title=title) if drill else str(title)
+
+
 def yes_no(value: object) -> str:
     """Yes or no."""
     return _("yes") if value else _("no")

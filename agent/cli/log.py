@@ -8,7 +8,7 @@ import click
 
 from agent.cli import show
 from agent.cli.context import Context, common, pass_context
-from agent.cli.language import _, word
+from agent.cli.language import _, titled, word
 from agent.store import playlog
 
 
@@ -125,7 +125,7 @@ def _table(context: Context, found: playlog.PlayLog) -> None:
                 context.clock(e.get("planned")),
                 context.clock(e.get("started")),
                 context.clock(e.get("ended")),
-                f"{_('DRILL')} · {e.get('title')}" if e.get("drill") else e.get("title"),
+                titled(e.get("title"), e.get("drill")),
                 word(e.get("class", "")),
                 e.get("iss"),
                 e.get("zone"),

@@ -9,7 +9,7 @@ import click
 
 from agent.cli import show
 from agent.cli.context import Context, common, pass_context
-from agent.cli.language import _, word, yes_no
+from agent.cli.language import _, titled, word, yes_no
 
 
 @click.command(help=_("Show what the station is doing: zones, relays, faults, connection, the next programmes."))
@@ -128,8 +128,8 @@ def _zone_row(context: Context, name: str, zone: dict[str, Any]) -> list[object]
     state = owner.get("state") or zone.get("state") or zone.get("power") or "idle"
     title = owner.get("title") or zone.get("title")
     class_ = owner.get("class")
-    if title and owner.get("drill"):
-        title = f"{_('DRILL')} · {title}"
+    if title:
+        title = titled(title, owner.get("drill"))
     if title and class_:
         title = f"{title} ({word(class_)})"
     since = owner.get("since") or zone.get("since")
