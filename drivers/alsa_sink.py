@@ -9,9 +9,12 @@ with back-off. A mono stream on a card that has no mono goes to all its channels
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import alsaaudio
+
+from agent.model.config import AlsaOutput
 
 RATE = 48_000
 PERIOD = 240
@@ -187,3 +190,8 @@ class AlsaSink:
         if self._spread == 1:
             return frames
         return b"".join(frames[i : i + 2] * self._spread for i in range(0, len(frames), 2))
+
+
+def open_sink(output: AlsaOutput, zones: Sequence[str]) -> AlsaSink:
+    """The device that the configuration names."""
+    return AlsaSink(output.device, len(zones), output.buffer_ms)

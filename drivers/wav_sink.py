@@ -25,6 +25,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from agent.model.config import WavOutput
+
 RATE = 48_000
 PERIOD = 240
 HEADER = 44
@@ -174,3 +176,8 @@ def _both_clocks() -> tuple[int, float]:
         after = time.monotonic_ns()
         best = min(best, (after - before, (before + after) // 2, wall / 1e9))
     return best[1], best[2]
+
+
+def open_sink(output: WavOutput, zones: Sequence[str]) -> WavSink:
+    """The file that the configuration names; OSError when it cannot be written."""
+    return WavSink(output.path, zones, output.buffer_ms, output.drift_ppm)

@@ -123,8 +123,9 @@ class Station(Admission):
             case vo.Fault(what="pinned") if self._still_spoken(event.detail):
                 pass  # a first start: the message is being spoken and will be loaded
             case vo.Fault():
-                self.ledger.alarm(f"voice-{event.what}", event.detail, now.wall, event.zone)
-                self.reporter.fault(f"voice-{event.what}", event.detail, event.zone)
+                self._alarm(
+                    ev.Alarm(f"voice-{event.what}", event.detail, event.zone, on=event.on, device=event.device), now
+                )
             case vo.RelayEvent():
                 self.reporter.voice(event)
                 self._relay(event.relay, event.fault, now)

@@ -187,13 +187,44 @@ class WavOutput(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, t
     """How much faster than the clock this simulated card runs, in parts per million."""
     also: list[Output] = []
 
+    @property
+    def target(self) -> str:
+        """What zones share that name the same output."""
+        return self.path
+
 
 class AlsaOutput(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="driver", tag="alsa"):
-    """An ALSA device by name, e.g. "hw:CARD=sndrpihifiberry"; `channel` of an interleaved multi-channel card."""
+    """An ALSA device by name, e.g. "hw:CARD=sndrpihifiberry"; one channel per zone that names the same `device`."""
 
     device: str
     buffer_ms: Annotated[float, Meta(ge=5, le=500)] = 15.0
     also: list[Output] = []
+
+    @property
+    def target(self) -> str:
+        """What zones share that name the same output."""
+        return self.device
+
+
+class RtpOutput(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="driver", tag="rtp"):
+    """RTP multicast (L16, 48 kHz, packets of 5 ms) for IP speakers; one channel per zone that names the same group."""
+
+    address: Annotated[str, Meta(pattern=r"\A2(2[4-9]|3[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}\Z")]
+    port: Annotated[int, Meta(ge=1024, le=65534)] = 5004
+    ttl: Annotated[int, Meta(ge=0, le=255)] = 1
+    """How many routers it may pass; 1: this LAN only."""
+    interface: Annotated[str, Meta(min_length=1, max_length=15)] | None = None
+    """The network interface by name; without one the kernel's route decides."""
+    stereo: bool = False
+    """Send the one channel on both, for speakers that take no mono."""
+    sdp: str | None = None
+    """The file that receivers are given; written at the start."""
+    also: list[Output] = []
+
+    @property
+    def target(self) -> str:
+        """What zones share that name the same output."""
+        return f"{self.address}:{self.port}"
 
 
 class PngOutput(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="driver", tag="png"):
@@ -204,7 +235,8 @@ class PngOutput(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, t
     height: Annotated[int, Meta(ge=32, le=4320)] = 540
 
 
-Output = WavOutput | AlsaOutput | PngOutput
+SoundOutput = WavOutput | AlsaOutput | RtpOutput
+Output = WavOutput | AlsaOutput | RtpOutput | PngOutput
 
 
 class Idle(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

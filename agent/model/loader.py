@@ -28,6 +28,7 @@ from agent.model.config import (
     Mqtt,
     Parent,
     PngOutput,
+    RtpOutput,
     Station,
     Trust,
     Unit,
@@ -49,6 +50,7 @@ PATHS: dict[type, frozenset[str]] = {
     Hardware: frozenset({"control"}),
     Station: frozenset({"data_dir", "run_dir"}),
     WavOutput: frozenset({"path"}),
+    RtpOutput: frozenset({"sdp"}),
     PngOutput: frozenset({"dir"}),
     Microphone: frozenset({"path"}),
 }

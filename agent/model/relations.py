@@ -345,9 +345,9 @@ class Relations:
             self.wrong(
                 f"{path}.driver",
                 Text("A sound zone cannot have the screen output “{driver}”.", driver=driver),
-                Text("Use “alsa” or “wav”, or write “kind: screen”."),
+                Text("Use “alsa”, “rtp” or “wav”, or write “kind: screen”."),
             )
-        elif kind == "screen" and driver in {"wav", "alsa"}:
+        elif kind == "screen" and driver in {"wav", "alsa", "rtp"}:
             self.wrong(
                 f"{path}.driver",
                 Text("A screen zone cannot have the sound output “{driver}”.", driver=driver),

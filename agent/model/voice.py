@@ -282,6 +282,10 @@ class Fault(Event, frozen=True):
     detail: str
     at_ns: int
     zone: str | None = None
+    device: str | None = None
+    """Which card, by its device, file or group."""
+    on: bool = True
+    """False: it is over."""
 
 
 VoiceCommand = Open | Gain | Listen | Drill | Feed | Pin | Close | Stop | Load | Lock | EndLocal | Idle | Levels

@@ -29,10 +29,10 @@ from pathlib import Path
 from agent import __version__
 from agent.model import apart
 from agent.model import voice as v
-from agent.model.config import AlsaOutput, Microphone, Output, Station, WavOutput, Zone
+from agent.model.config import AlsaOutput, Microphone, RtpOutput, SoundOutput, Station, WavOutput, Zone
 from agent.voice import core, lock, pcm
 from agent.voice.core import RefusedError, Voice
-from agent.voice.mixer import Card, Channel, slots_of
+from agent.voice.mixer import Card, Channel, Sink, slots_of
 from agent.voice.port import Port
 from agent.voice.stream import Pipe
 
@@ -91,37 +91,34 @@ class Doorbell:
                 os.write(self._bell, b"!")
 
 
-def plan_cards(zones: Sequence[Zone]) -> list[tuple[Output, list[tuple[Zone, bool]]]]:
+SINKS: dict[type, str] = {WavOutput: "wav_sink", AlsaOutput: "alsa_sink", RtpOutput: "rtp_sink"}
+"""The driver of each kind of sound output: a module of `drivers` with `open_sink(output, zones)`."""
+
+
+def plan_cards(zones: Sequence[Zone]) -> list[tuple[SoundOutput, list[tuple[Zone, bool]]]]:
     """Every output once, with its zones in configuration order and whether it is the zone's first (reporting) one."""
-    cards: dict[tuple[str, str], tuple[Output, list[tuple[Zone, bool]]]] = {}
+    cards: dict[tuple[type, str], tuple[SoundOutput, list[tuple[Zone, bool]]]] = {}
     for zone in zones:
         if zone.kind != "sound":
             continue
         queue, first = deque([zone.output]), True
         while queue:
             output = queue.popleft()
-            if isinstance(output, WavOutput | AlsaOutput):
+            if isinstance(output, SoundOutput):
                 queue.extend(output.also)
-                key = ("wav", output.path) if isinstance(output, WavOutput) else ("alsa", output.device)
-                _, members = cards.setdefault(key, (output, []))
+                _, members = cards.setdefault((type(output), output.target), (output, []))
                 if all(z is not zone for z, _ in members):
                     members.append((zone, first))
                     first = False
     return list(cards.values())
 
 
-def open_card(output: Output, members: Sequence[tuple[Zone, bool]]) -> Card:
-    """The card with its sink. OSError when a recording cannot be written."""
-    channels = [Channel(zone, primary) for zone, primary in members]
+def open_card(output: SoundOutput, members: Sequence[tuple[Zone, bool]]) -> Card:
+    """The card with its sink. OSError when a file of it cannot be written."""
     zones = [zone for zone, _ in members]
     names = ["+".join(zones[i].id for i in slot) for slot in slots_of(zones)]
-    if isinstance(output, WavOutput):
-        sink = importlib.import_module("drivers.wav_sink").WavSink
-        return Card(output.path, sink(output.path, names, output.buffer_ms, output.drift_ppm), channels)
-    if isinstance(output, AlsaOutput):
-        sink = importlib.import_module("drivers.alsa_sink").AlsaSink
-        return Card(output.device, sink(output.device, len(names), output.buffer_ms), channels)
-    raise ValueError(f"{type(output).__name__} is not for sound")
+    sink: Sink = importlib.import_module(f"drivers.{SINKS[type(output)]}").open_sink(output, names)
+    return Card(output.target, sink, [Channel(zone, primary) for zone, primary in members])
 
 
 def microphone_of(config: Microphone | None) -> core.Microphone | None:

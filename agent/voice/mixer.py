@@ -24,6 +24,7 @@ from agent.model.voice import (
     RATE,
     Ended,
     Event,
+    Fault,
     Level,
     LocalEnded,
     LocalStarted,
@@ -41,6 +42,8 @@ RELAY_FAULT = "relay-fault"
 """Why a play ends whose zone has a relay that failed."""
 INTERLOCKED = "interlocked"
 """Why a play ends whose zone needs a relay that excludes one in use elsewhere."""
+CALM_NS = 1_000_000_000
+"""A card is well again when nothing went wrong with it for so long."""
 LIMIT = 32766.0
 RECOVERY = 1.0035
 """The limiter lets go by this factor a period: 6 dB a second."""
@@ -400,6 +403,8 @@ class Card:
         self.slots = slots_of([c.zone for c in self.channels])
         self.running = False
         self.xruns = 0
+        self.fault_ns: int | None = None
+        """When something last went wrong with it; None: nothing is wrong."""
 
 
 class Mixer:
@@ -500,8 +505,7 @@ class Mixer:
         for card in self.cards:
             if card.running:
                 self._feed(card, now)
-            for detail in card.sink.take_faults():
-                self._fault("sink", f"{card.name}: {detail}", None)
+            self._watch(card, now)
         self._sweep(now)
         self._levels(now)
         return self._next(now)
@@ -587,6 +591,17 @@ class Mixer:
                 channel.rest()
             if self.level_every_ns:
                 self._emit(self._level(now))
+
+    def _watch(self, card: Card, now: int) -> None:
+        """Tell what went wrong with a card, and once that it is there again."""
+        for detail in card.sink.take_faults():
+            if card.fault_ns is None or now >= card.fault_ns + CALM_NS:
+                self._emit(Fault(what="sink", detail=f"{card.name}: {detail}", at_ns=now, device=card.name))
+            card.fault_ns = now
+        calm = card.fault_ns is not None and now >= card.fault_ns + CALM_NS
+        if calm and card.running and not card.sink.away:
+            card.fault_ns = None
+            self._emit(Fault(what="sink", detail=f"{card.name} works again", at_ns=now, device=card.name, on=False))
 
     def _feed(self, card: Card, now: int) -> None:
         for _ in range(PERIODS_AT_ONCE):
