@@ -201,12 +201,12 @@ class Readiness(Outcomes):
             if (media.sha256, media.url) not in asked:
                 self.catalogue.lost.pop(media.sha256, None)
         if any(self._zones[z].kind == "sound" for z in p.parts if z in self._zones):
-            self._speak([*p.items, *p.fallback])
+            self._speak([*p.items, *p.fallback], urgent=p.overrides)
 
-    def _speak(self, items: Iterable[Item]) -> None:
+    def _speak(self, items: Iterable[Item], *, urgent: bool = False) -> None:
         for key, text, lang in self.catalogue.texts(items):
             if key not in self.catalogue.spoken and self.catalogue.speaks(lang):
-                self._act.append(do.Speak(key, text, lang))
+                self._act.append(do.Speak(key, text, lang, urgent))
 
     def _voiceless(self, p: Programme) -> str | None:
         """A language of the programme's texts that no voice speaks: its sound zones are refused, its boards are not."""
