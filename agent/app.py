@@ -74,9 +74,6 @@ FINISH_S = 1.0
 """Longest wait for voice to tell how far the programmes came."""
 HOUSEKEEPING_EVERY_S = 24 * 3600.0
 FLOOR = "clock-floor"
-SWITCH_S = 0.0005
-"""No thread waits longer than this for another to let go of the interpreter (by default 5 ms): an emergency needs it
-some ten times between the network and voice."""
 URGENT = ("MainThread", "link", "worker", "store")
 """Threads through which an emergency goes, and those that may hold the interpreter while it waits."""
 LOCAL_TTL_S = 24 * 3600.0
@@ -88,18 +85,16 @@ class Inbox:
     def __init__(self) -> None:
         self._urgent: deque[Struct] = deque()
         self._plain: deque[Struct] = deque()
-        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._bell = threading.Semaphore(0)
 
     def __call__(self, event: Struct, *, urgent: bool = False) -> None:
         """Hand an event over; callable from any thread."""
         (self._urgent if urgent else self._plain).append(event)
-        self._bell.put(None)
+        self._bell.release()
 
     def take(self, timeout_s: float) -> Struct | None:
         """The next event, or None when time is up."""
-        try:
-            self._bell.get(timeout=max(0.0, timeout_s))
-        except queue.Empty:
+        if not self._bell.acquire(timeout=max(0.0, timeout_s)):
             return None
         return self._urgent.popleft() if self._urgent else self._plain.popleft()
 
@@ -154,7 +149,7 @@ class App:
         below = config.cluster_link
         self.serving = None if below is None else Serving(self.library.folder, below, self.inbox)
         self.voice = VoiceKeeper(config_path, config, self.inbox, elsewhere=supervised)
-        self.screens = Screens(config.zones, self.inbox)
+        self.screens = Screens(config.zones, self.inbox, run)
         self.desk = Desk(run / "agent.sock", self._asked)
         self._pipes: dict[tuple[str, int], int] = {}
         self._do: dict[type[Struct], Callable[[Any], None]] = {
@@ -163,7 +158,7 @@ class App:
             do.HandFeed: self._hand_feed,
             do.DropFeeds: self._drop_feeds,
             do.ToScreen: lambda c: self.screens.send(c.zone, c.command),
-            do.Speak: lambda c: self.speech.render(c.key, c.text, c.lang, urgent=c.urgent),
+            do.Speak: lambda c: self.speech.render(c.key, c.text, c.lang),
             do.PinMessage: self._pin,
             do.Want: lambda c: self.library.want(c.needs),
             do.Expand: self.worker.ask,
@@ -258,14 +253,15 @@ class App:
 
     def now(self) -> Instant:
         """This moment, as far as it may be believed."""
-        return self.time.now(time.monotonic_ns())
+        return self.time.now(self.clock.read().mono_ns)
 
     def _housekeeping(self) -> None:
-        t = time.monotonic_ns() / 1e9
+        t = self.clock.read().mono_ns / 1e9
         if t >= self._next_clock:
             self._next_clock = t + CLOCK_EVERY_S
             self._watch_clock()
             machine.notify("WATCHDOG=1")
+            self.screens.alive()
         if t >= self._next_floor:
             self._next_floor = t + FLOOR_EVERY_S
             self._persist_floor()
@@ -508,7 +504,7 @@ def _quietly(name: str, stop: Callable[[], object]) -> None:
 def main(config_path: str) -> int:
     """`tram run`. Returns the exit code."""
     machine.log_to_stderr()
-    sys.setswitchinterval(SWITCH_S)
+    sys.setswitchinterval(0.001)  # an emergency must not wait 5 ms for JSON in another thread
     try:
         app = App(config_path)
     except (OSError, AuthoritiesError, BadKeyError, CredentialError) as error:

@@ -26,12 +26,13 @@ class Board:
     """Shows frames by writing `NNNN.png` into `dir`.
 
     `index.json` is a list of `{file, from, to}`: RFC 3339 wall times with microseconds and offset; `to` is null for
-    the frame to be seen now. A frame seen before is named again, not written again. A process that follows another
-    one in the same folder continues its numbering; a frame left open by a killed process ends when the new one starts.
+    the frame to be seen now. A frame seen before is named again, not written again. Of moving pictures `rate_hz` a
+    second become files. A process that follows another one in the same folder continues its numbering; a frame left
+    open by a killed process ends when the new one starts.
     """
 
-    def __init__(self, *, dir: str, width: int = 960, height: int = 540) -> None:
-        self.width, self.height = width, height
+    def __init__(self, *, dir: str, width: int = 960, height: int = 540, rate_hz: float = 1.0) -> None:
+        self.width, self.height, self.rate_hz = width, height, rate_hz
         self._dir = dir
         os.makedirs(dir, exist_ok=True)
         self._index = self._load()
@@ -40,14 +41,17 @@ class Board:
         self._next = max(numbers, default=-1) + 1
         self.close()
 
-    def show(self, rgb: bytes, sha256: str) -> tuple[int, str]:
-        """Put a frame (RGB rows) on the board; returns CLOCK_MONOTONIC ns and the file's name. OSError: disk."""
+    def prepare(self, rgb: bytes, sha256: str) -> str:
+        """Write a frame's file, if it was not written before. OSError: disk."""
         name = self._files.get(sha256)
         if name is None:
-            name = f"{self._next:04d}.png"
-            self._replace(name, png(rgb, self.width, self.height))
+            name = self._write(rgb)
             self._files[sha256] = name
-            self._next += 1
+        return name
+
+    def show(self, ready: str) -> tuple[int, str]:
+        """Put a prepared frame on the board; CLOCK_MONOTONIC ns and the file's name. OSError: disk."""
+        name = ready
         at_ns, now = time.monotonic_ns(), _now()
         if self._index and self._index[-1]["to"] is None:
             if self._index[-1]["file"] == name:
@@ -58,11 +62,41 @@ class Board:
         self._save()
         return at_ns, name
 
+    def move(self, bgrx: bytes | memoryview, top: int = 0) -> None:
+        """A moment of a moving picture becomes a file of its own. OSError: disk."""
+        frame = bytearray(self.read())
+        start, end = top * self.width * 3, top * self.width * 3 + len(bgrx) // 4 * 3
+        for offset in range(3):
+            frame[start + offset : end : 3] = bgrx[2 - offset :: 4]
+        self.show(self._write(bytes(frame)))
+
+    def read(self) -> bytes:
+        """The pixels of the file that is to be seen now. OSError: it cannot be read."""
+        if not self._index or self._index[-1]["to"] is not None:
+            return bytes(self.width * self.height * 3)
+        with open(os.path.join(self._dir, self._index[-1]["file"]), "rb") as file:
+            return pixels(file.read(), self.width)
+
+    def dim(self, percent: int) -> bool:
+        """Files have no light of their own."""
+        return False
+
+    def check(self) -> bool:
+        """The folder must be there. OSError: it is not."""
+        os.stat(self._dir)
+        return True
+
     def close(self) -> None:
         """The board goes dark: the frame to be seen now ends. May be called twice."""
         if self._index and self._index[-1]["to"] is None:
             self._index[-1]["to"] = _now()
             self._save()
+
+    def _write(self, rgb: bytes) -> str:
+        name = f"{self._next:04d}.png"
+        self._replace(name, png(rgb, self.width, self.height))
+        self._next += 1
+        return name
 
     def _prune(self) -> None:
         gone = {entry["file"] for entry in self._index[:-KEPT]}
@@ -114,6 +148,18 @@ def png(rgb: bytes, width: int, height: int) -> bytes:
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     )
     return b"\x89PNG\r\n\x1a\n" + body
+
+
+def pixels(data: bytes, width: int) -> bytes:
+    """The RGB rows of a PNG that `png` has made. ValueError or zlib.error for any other."""
+    at, packed = 8, []
+    while at < len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"IDAT":
+            packed.append(data[at + 8 : at + 8 + size])
+        at += size + 12
+    rows = zlib.decompress(b"".join(packed))
+    return b"".join(rows[y + 1 : y + 1 + width * 3] for y in range(0, len(rows), width * 3 + 1))
 
 
 def _now() -> str:

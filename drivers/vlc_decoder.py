@@ -21,6 +21,7 @@ import os
 import shutil
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,8 @@ class MediaError(Exception):
     """libVLC could not play the media; the text is for people."""
 
 
-def prepare(folder: Path) -> None:
-    """Make `folder` hold links to `PLUGINS` and their cache; replaces what was there. Takes some 0.1 s.
+def prepare(folder: Path, names: Sequence[str] = PLUGINS) -> None:
+    """Make `folder` hold links to these plugins and their cache; replaces what was there. Takes some 0.1 s.
 
     To be run in a process of its own (`python -m drivers.vlc_decoder FOLDER`) and again after each upgrade of libVLC.
     libVLC looks for plugins beside the library and would write the cache of that folder too; so a copy of the core
@@ -91,7 +92,7 @@ def prepare(folder: Path) -> None:
     shutil.rmtree(work, ignore_errors=True)
     try:
         links = work / "vlc" / "plugins"
-        for name in PLUGINS:
+        for name in names:
             kind, _, module = name.partition("/")
             target = plugins / kind / f"lib{module}_plugin.so"
             if target.exists():

@@ -19,7 +19,7 @@ from agent.cli import show
 from agent.cli.asking import NotRunning, Refused, ask
 from agent.cli.context import Context, common, pass_context
 from agent.cli.language import _, say
-from agent.model.config import AlsaOutput, Output, PngOutput, Station
+from agent.model.config import AlsaOutput, HdmiOutput, Output, Station, WavOutput
 from agent.model.loader import examine
 
 NETWORK_S = 5.0
@@ -211,7 +211,7 @@ def _clock(station: Station) -> Iterator[Finding]:
 def _outputs(station: Station) -> Iterator[Output]:
     for zone in station.zones:
         yield zone.output
-        if not isinstance(zone.output, PngOutput):
+        if isinstance(zone.output, AlsaOutput | WavOutput):
             yield from zone.output.also
 
 
@@ -241,6 +241,26 @@ def _sound(station: Station) -> Iterator[Finding]:
             yield _good(what, _("{device} is in use").format(device=device))
         else:
             yield _bad(what, answer, _("List the cards with “aplay -L” and correct zones[].output.device."))
+
+
+def _boards(station: Station) -> Iterator[Finding]:
+    what = _("Board output")
+    devices = [o.device for o in _outputs(station) if isinstance(o, HdmiOutput)]
+    if not devices:
+        yield Finding(what, "none", _("no zone uses one"))
+    for device in devices:
+        if not Path(device).exists():
+            yield _bad(
+                what, _("there is no {path}").format(path=device), _("Plug the display in; the board comes by itself.")
+            )
+        elif not os.access(device, os.R_OK | os.W_OK):
+            yield _bad(
+                what,
+                _("{path} may not be used by this user").format(path=device),
+                _("Add the user to the group video."),
+            )
+        else:
+            yield _good(what, device)
 
 
 def _pins(station: Station) -> Iterator[Finding]:
@@ -362,6 +382,7 @@ CHECKS: tuple[Callable[[Station], Iterator[Finding]], ...] = (
     _broker,
     _clock,
     _sound,
+    _boards,
     _pins,
     _speech,
     _decoder,

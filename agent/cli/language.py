@@ -71,6 +71,7 @@ REASONS: dict[str, Text] = {
     Reason.NO_VOICE: Text("there is no voice for this language; record it instead"),
     Reason.SILENCED: Text("the station is silenced"),
     Reason.QUIET_HOURS: Text("it falls into the quiet hours"),
+    Reason.REQUISITION_HOURS: Text("it falls outside the hours in which this board may be taken over"),
     Reason.CLOCK_UNTRUSTED: Text("the station does not know the time for certain"),
     Reason.OUTRANKED: Text("something more important has the zone"),
     Reason.SUPERSEDED: Text("a newer bulletin took its place"),

@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("agent.cli.doctor:doctor", _("Examine the whole station and say what to do.")),
     "status": ("agent.cli.station:status", _("Show what the station is doing.")),
     "today": ("agent.cli.station:today", _("Show the programmes of the next 24 hours.")),
+    "screen": ("agent.cli.board:screen", _("Save what a board shows now.")),
     "log": ("agent.cli.log:log", _("Show or verify the play log.")),
     "inbox": ("agent.cli.station:inbox", _("Show bulletins that wait for the commune's decision.")),
     "accept": ("agent.cli.station:accept", _("Accept an offered bulletin.")),

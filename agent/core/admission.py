@@ -193,8 +193,8 @@ class Admission(Airing):
         for zone, part in p.parts.items():
             if mute and self._zones[zone].kind == "sound":
                 part.reason = Reason.NO_VOICE.value
-            elif not p.overrides and rules.quiet_at(self._zones[zone], p.start, self.tz):
-                part.reason = Reason.QUIET_HOURS.value
+            elif not p.overrides and (bar := rules.barred(self._zones[zone], p.start, self.tz)):
+                part.reason = bar.value
         offered = b.class_ is Class.NORMAL and self.offered(order.iss)
         for former in self._bulletins(p.iss, p.id):
             # The same bulletin again: a renewed stream or a corrected text; it goes on under the new order.

@@ -1,4 +1,4 @@
-"""Who is on in each zone: arbitration carried out, plays opened and stopped, boards, buttons, what voice reports."""
+"""Who is on in each zone: arbitration carried out, plays opened and stopped, buttons, what voice reports."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from collections.abc import Iterable, Set
 from agent.core import commands as do
 from agent.core import commune, rules
 from agent.core.arbiter import Claim, Ruling, arbitrate
+from agent.core.boards import Boards
 from agent.core.gate import Leaving
-from agent.core.outcomes import DWELL_S
 from agent.core.plays import Play
 from agent.core.programme import By, Part, Position, Programme, Stage, State, Step, rank
-from agent.core.readiness import DRILL_CHIME, LATE_S, Readiness, shown_items
+from agent.core.readiness import DRILL_CHIME, LATE_S
 from agent.model import config as conf
 from agent.model import events as ev
-from agent.model import screen
 from agent.model import voice as vo
 from agent.model.orders import Class, Item, Reason, Resume
 from agent.model.time import Instant
@@ -32,7 +31,7 @@ RELAY_PATIENCE_S = 600.0
 BRIDGE = "siren"
 
 
-class Airing(Readiness):
+class Airing(Boards):
     """Compares who should own a zone with who does, and mends the difference."""
 
     def _ruling(self, zone: str, now: Instant) -> Ruling:
@@ -245,65 +244,6 @@ class Airing(Readiness):
                 else:
                     self._prepare(p, part.position, gain, zone, now)
 
-    def _show(self, p: Programme, zone: str, now: Instant) -> None:
-        part = p.parts[zone]
-        self._stretches += 1
-        play = f"{p.key}#{now.mono_ns // 1_000_000}.{self._stretches}"
-        self._resting.discard(zone)
-        self._urgent = self._urgent or p.overrides
-        self._act.append(do.ToScreen(zone, screen.Show(play=play, pages=self._pages(p))))
-        self._on[p.key, zone] = play
-        part.take(Step.OPEN)
-        part.stretch_planned = self._due(p) if part.stretch_planned is None else now.wall
-        dwell = sum(i.dwell_s or DWELL_S for i in shown_items(p.items))
-        self._screen_until[p.key, zone] = now.wall + (dwell or DWELL_S)
-        self._touch(p)
-
-    def _picture_came(self, sha256: str) -> None:
-        """A board that shows a programme without one of its pictures gets it now."""
-        for (key, zone), play in self._on.items():
-            p = self.programmes[key]
-            if self._zones[zone].kind == "screen" and any(i.media and i.media.sha256 == sha256 for i in p.items):
-                self._act.append(do.ToScreen(zone, screen.Show(play=play, pages=self._pages(p))))
-
-    def _pages(self, p: Programme) -> list[screen.Page]:
-        mark = "DIỄN TẬP" if p.drill else ""
-        issuer = self.config.trust.called(p.iss)
-        pages: list[screen.Page] = []
-        for item in p.items:
-            image = None
-            if item.media is not None and item.media.type.startswith("image/"):
-                image = self._picture(item.media).path
-                if image is None:
-                    continue
-            elif item.text is None:
-                continue
-            pages.append(
-                screen.Page(
-                    title=p.title,
-                    body=item.text or "",
-                    class_=p.class_.value,
-                    mark=mark,
-                    issuer=issuer,
-                    image=image,
-                    dwell_s=item.dwell_s,
-                )
-            )
-        return pages or [screen.Page(title=p.title, class_=p.class_.value, mark=mark, issuer=issuer)]
-
-    def _rest(self, zone: str) -> None:
-        self._resting.add(zone)
-        self._act.append(do.ToScreen(zone, screen.Rest(title=self.config.device.name)))
-
-    def _shown(self, event: screen.Shown, now: Instant) -> None:
-        for (key, zone), play in self._on.items():
-            if play == event.play and self._zones[zone].kind == "screen":
-                p = self.programmes[key]
-                part = p.parts[zone]
-                if part.stage is Stage.OPENED:
-                    self._on_air(p, zone, now.wall_of(event.at_ns), now)
-        self.reporter.shown(event)
-
     def _started(self, event: vo.Started, now: Instant) -> None:
         play = self.plays.get(event.play)
         if play is None:
@@ -395,6 +335,7 @@ class Airing(Readiness):
     def _voice_lost(self, now: Instant) -> None:
         """Voice is gone: what it played has ended, as far as we know; it is opened again when voice is back."""
         self.voice_up = False
+        self._powered.clear()
         self.reporter.voice_lost()
         for play in list(self.plays.values()):
             for zone in list(play.zones):

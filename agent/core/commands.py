@@ -50,12 +50,11 @@ class ToScreen(Struct, frozen=True):
 
 
 class Speak(Struct, frozen=True):
-    """Speak a text into a file. An `urgent` one waits for no other."""
+    """Speak a text into a file."""
 
     key: str
     text: str
     lang: str
-    urgent: bool = False
 
 
 class PinMessage(Struct, frozen=True):

@@ -40,7 +40,9 @@ from agent.model.records import (
     Snapshot,
     Write,
 )
+from agent.model.screen import Rest, Turn
 from agent.model.time import Instant
+from agent.model.voice import Hold
 from agent.ports import Need
 
 RETRY_NS = 5 * 10**9
@@ -105,7 +107,17 @@ class Gate:
         self._taken: dict[str, int] = {}
         """Zones which voice keeps for a button's message, until (monotonic ns) we try again."""
         self._screen_until: dict[tuple[str, str], float] = {}
-        self._resting: set[str] = set()
+        self._resting: dict[str, Rest] = {}
+        """What boards without a programme were told to show."""
+        self._framed: dict[str, str | None] = {}
+        """The play of the frame that is on each board; None: its default slide."""
+        self._held: dict[str, Hold] = {}
+        """Boards with a power chain, and what voice was told of it."""
+        self._powered: dict[str, str] = {}
+        """States of the power chains, as voice tells them."""
+        self._dimmed: dict[str, int] = {}
+        self._paged: dict[str, Turn] = {}
+        """The pages to which each board was turned, in step with the sound."""
         self._dirty: set[str] = set()
         self._stretches = 0
         self._batch = 0

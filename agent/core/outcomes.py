@@ -111,6 +111,7 @@ class Outcomes(Gate):
         if not logged and not part.completed:
             skipped = reason in (
                 Reason.QUIET_HOURS,
+                Reason.REQUISITION_HOURS,
                 Reason.SILENCED,
                 Reason.CANCELLED,
                 Reason.SUPERSEDED,
@@ -245,6 +246,6 @@ class Outcomes(Gate):
         """The zone's rule that an emergency did not keep, for the log (CONTRACT section 1)."""
         if not p.overrides:
             return None
-        if rules.quiet_at(self._zones[zone], at, self.tz):
-            return "overrides quiet-hours"
+        if bar := rules.barred(self._zones[zone], at, self.tz):
+            return f"overrides {bar.value}"
         return None if rules.cap_at(self._zones[zone], at, self.tz) is None else "overrides cap"

@@ -8,7 +8,7 @@ from the position which the old one reached. So a power cut, an emergency and a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Struct, field, structs
 
@@ -53,6 +53,8 @@ class Play(Struct, kw_only=True):
     broken: dict[int, str] = {}
     fell_back: bool = False
     started: dict[str, float] = field(default_factory=dict)
+    heard_from: tuple[int, float] | None = None
+    """The segment that is heard, and since when (epoch seconds)."""
 
     def begin(self, out: Callable[[Command], None], wall: float) -> None:
         """Start decoding; nothing reaches voice before `open`."""
@@ -153,6 +155,20 @@ class Play(Struct, kw_only=True):
         if segment.live:
             return Position(segment.cues[0], 0)
         return Position(segment.cues[0], segment.skip + sent[index])
+
+    def turns(self) -> Iterator[tuple[float, int]]:
+        """When (epoch seconds) which cue of the segment that is heard begins, as far as lengths are known."""
+        if self.heard_from is None:
+            return
+        number, at = self.heard_from
+        segment = self.segments[number]
+        at -= segment.skip / RATE
+        for i in segment.cues:
+            yield at, i
+            length = self.cues[i].samples if segment.pinned else self.lengths.get(i, self.cues[i].samples)
+            if length is None:
+                return
+            at += length / RATE
 
     def content(self, sent: Sequence[int]) -> list[str]:
         """Hashes of what was heard, in order; live sound and its fallback have none.

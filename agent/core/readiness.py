@@ -42,7 +42,7 @@ class Readiness(Outcomes):
             return False
         if self._silenced(p, zone, now):
             return False
-        if not p.overrides and rules.quiet_at(self._zones[zone], max(now.wall, self._due(p)), self.tz):
+        if not p.overrides and rules.barred(self._zones[zone], max(now.wall, self._due(p)), self.tz):
             return False
         if self._zones[zone].kind == "screen":
             if not shows(p.items):
@@ -65,7 +65,7 @@ class Readiness(Outcomes):
 
     def _pictures(self, p: Programme) -> list[Cue]:
         """Where the programme's pictures are, as far as it is known now."""
-        return [self._picture(i.media) for i in p.items if i.media is not None and i.media.type.startswith("image/")]
+        return [self._picture(i.media) for i in p.items if i.media is not None and is_shown(i)]
 
     def _picture(self, media: orders.Media) -> Cue:
         return self.catalogue.cue(0, Item(media=msgspec.structs.replace(media, type="audio/file")))
@@ -201,12 +201,12 @@ class Readiness(Outcomes):
             if (media.sha256, media.url) not in asked:
                 self.catalogue.lost.pop(media.sha256, None)
         if any(self._zones[z].kind == "sound" for z in p.parts if z in self._zones):
-            self._speak([*p.items, *p.fallback], urgent=p.overrides)
+            self._speak([*p.items, *p.fallback])
 
-    def _speak(self, items: Iterable[Item], *, urgent: bool = False) -> None:
+    def _speak(self, items: Iterable[Item]) -> None:
         for key, text, lang in self.catalogue.texts(items):
             if key not in self.catalogue.spoken and self.catalogue.speaks(lang):
-                self._act.append(do.Speak(key, text, lang, urgent))
+                self._act.append(do.Speak(key, text, lang))
 
     def _voiceless(self, p: Programme) -> str | None:
         """A language of the programme's texts that no voice speaks: its sound zones are refused, its boards are not."""
@@ -214,8 +214,13 @@ class Readiness(Outcomes):
 
 
 def shown_items(items: Iterable[Item]) -> list[Item]:
-    """What a board has of its own to show: texts and pictures."""
-    return [i for i in items if i.text is not None or (i.media is not None and i.media.type.startswith("image/"))]
+    """What a board has of its own to show: texts, pictures and films."""
+    return [i for i in items if is_shown(i)]
+
+
+def is_shown(item: Item) -> bool:
+    """Whether a board shows it. A film is heard as well."""
+    return item.text is not None or (item.media is not None and item.media.type.startswith(("image/", "video/")))
 
 
 def shows(items: Iterable[Item]) -> bool:

@@ -68,6 +68,7 @@ class Reporter:
         self._power: dict[str, str] = {}
         self._levels: dict[str, float | None] = {}
         self._frames: dict[str, str] = {}
+        self._films: dict[str, dict[str, int]] = {}
         self._faults: dict[str, str] = {}
         self._voice: dict[str, Any] = {}
         self.health = health.HealthBook(config.zones, config.clusters)
@@ -118,6 +119,21 @@ class Reporter:
         """A frame is on a board."""
         if event.zone is not None:
             self._frames[event.zone] = event.sha256
+
+    def knows(self, alarm: ev.Alarm) -> bool:
+        """Whether exactly this is known to be wrong."""
+        return self._faults.get(alarm.what if alarm.zone is None else f"{alarm.what}@{alarm.zone}") == alarm.detail
+
+    def dropped(self, event: screen.Dropped) -> None:
+        """A film is over."""
+        if event.zone is not None:
+            self._films[event.zone] = {"shown": event.shown, "lost": event.lost}
+
+    def board_well(self, zone: str, lasting: frozenset[str]) -> None:
+        """A board is to show something else: what was wrong with the last is past, unless it is of a lasting kind."""
+        for key in [k for k in self._faults if k.startswith("screen-") and k.endswith(f"@{zone}")]:
+            if key.removeprefix("screen-").partition("@")[0] not in lasting:
+                self.alarm(ev.Alarm(key.partition("@")[0], "", zone, on=False))
 
     def fault(self, what: str, detail: str, zone: str | None) -> None:
         """Something is wrong now."""
@@ -243,6 +259,8 @@ class Reporter:
             zone: dict[str, Any] = {"kind": z.kind, "name": z.name, "tags": z.tags}
             if z.id in self.health.zones:
                 zone |= health.health_row(self.health.zones[z.id], time)
+            if z.id in self._films:
+                zone["film"] = self._films[z.id]
             if z.id in self._power:
                 zone["power"] = self._power[z.id]
             if self._levels.get(z.id) is not None:

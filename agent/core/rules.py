@@ -1,4 +1,4 @@
-"""Operating rules of a zone (CONTRACT section 1): quiet hours, volume caps, longest session.
+"""Operating rules of a zone (CONTRACT section 1): quiet and requisition hours, volume caps, longest session, dimming.
 
 Hours are local to the station. A range may pass midnight ("21:00-05:00"); its end does not belong to it.
 """
@@ -9,6 +9,15 @@ from collections.abc import Iterable
 from datetime import datetime, tzinfo
 
 from agent.model.config import Zone
+from agent.model.orders import Reason
+
+
+def barred(zone: Zone, at: float, tz: tzinfo) -> Reason | None:
+    """Why nothing but an emergency may be on in the zone at the epoch second `at`, or None."""
+    if quiet_at(zone, at, tz):
+        return Reason.QUIET_HOURS
+    agreed = zone.rules.requisition_hours
+    return Reason.REQUISITION_HOURS if agreed and not any(_inside(hours, at, tz) for hours in agreed) else None
 
 
 def quiet_at(zone: Zone, at: float, tz: tzinfo) -> bool:
@@ -19,6 +28,11 @@ def quiet_at(zone: Zone, at: float, tz: tzinfo) -> bool:
 def inside(ranges: Iterable[str], at: float, tz: tzinfo) -> bool:
     """Whether the epoch second `at` lies in one of these parts of the day."""
     return any(_inside(hours, at, tz) for hours in ranges)
+
+
+def brightness(zone: Zone, at: float, tz: tzinfo) -> int:
+    """How bright a board is to be, in percent: the least of what holds at `at`."""
+    return min((dim.percent for dim in zone.board.brightness if _inside(dim.hours, at, tz)), default=100)
 
 
 def cap_at(zone: Zone, at: float, tz: tzinfo) -> float | None:

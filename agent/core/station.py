@@ -105,6 +105,7 @@ class Station(Admission):
                 self._button(event, now)
             case vo.Hello():
                 self.voice_up = True
+                self._hold_again()
                 self.reporter.hello(event)
                 for relay in event.relays:
                     self._relay(relay, event.relay_faults.get(relay), now)
@@ -129,7 +130,12 @@ class Station(Admission):
             case vo.RelayEvent():
                 self.reporter.voice(event)
                 self._relay(event.relay, event.fault, now)
-            case vo.Power() | vo.Level() | vo.SegmentStarted():
+            case vo.Power():
+                self.reporter.voice(event)
+                self._board_power(event, now)
+            case vo.SegmentStarted():
+                self._segment(event, now)
+            case vo.Level():
                 self.reporter.voice(event)
             case ev.FeedMark():
                 self._feed(event, now)
@@ -143,7 +149,7 @@ class Station(Admission):
                 self.catalogue.lost.pop(event.sha256, None)
                 self.catalogue.troubled.pop(event.sha256, None)
                 self._content_changed()
-                self._picture_came(event.sha256)
+                self._picture_came(event.sha256, now)
             case ev.MediaFailed():
                 self._media_failed(event, now)
             case ev.MessageRecorded():
@@ -154,9 +160,14 @@ class Station(Admission):
                 self._wants_old_ns = 0
             case screen.Shown():
                 self._shown(event, now)
+            case screen.Lasts():
+                self._lasts(event)
+            case screen.Dropped():
+                self.reporter.dropped(event)
+            case screen.Captured():
+                self._captured(event)
             case screen.ScreenFault():
-                self.ledger.alarm("screen", event.detail, now.wall)
-                self.reporter.fault("screen", event.detail, None)
+                self._board_fault(event, now)
             case ev.LinkUp():
                 self.reporter.link(event.link, True, now)
             case ev.LinkDown():
@@ -184,6 +195,8 @@ class Station(Admission):
             case ev.ChildDied():
                 self.ledger.alarm("child-died", f"{event.name}: {event.detail}", now.wall)
                 self.reporter.fault("child-died", f"{event.name}: {event.detail}", None)
+            case ev.Asked(what="screen"):
+                self._capture(event)
             case ev.Asked():
                 people.answer(self, event, now)
             case _:
@@ -312,9 +325,6 @@ class Station(Admission):
                 self._act.append(do.Speak(f"message:{m.id}", m.text, m.lang))
         for source in self.config.sources:
             self._speak(orders.as_items(source.fallback))
-        for spec in self.config.zones:
-            if spec.kind == "screen":
-                self._rest(spec.id)
         rows = self.ledger.outbox.hand_over()
         if rows:
             self._act.append(do.OfferRows(tuple(rows)))
@@ -392,9 +402,7 @@ class Station(Admission):
         for key, zones in opening.items():
             self._open(self.programmes[key], zones, now)
         self._keep_caps(now)
-        for zone_id, spec in self._zones.items():
-            if spec.kind == "screen" and zone_id not in self._resting and not self._owners(zone_id):
-                self._rest(zone_id)
+        self._tend_boards(now)
         self._let_through(now)
         self._prepare_ahead(now, opening.keys())
         self._want(now)
@@ -425,6 +433,9 @@ class Station(Admission):
                 p.start = min(p.start, now.wall)
             self._touch(p)
         self._screen_until = {key: at + step for key, at in self._screen_until.items()}
+        for key, zone in self._on:
+            if zone in self._zones and self._zones[zone].kind == "screen" and self._end_of(self.programmes[key]):
+                self._present(self.programmes[key], zone, now)
 
     def _expire(self, now: Instant) -> None:
         if 0 < self.drill_until_ns <= now.mono_ns:
@@ -484,8 +495,8 @@ class Station(Admission):
         if part.stage is Stage.WAITING and now.wall >= self._due(p):
             if self._silenced(p, zone, now):
                 self._end_part(p, zone, Reason.SILENCED.value, now)
-            elif not p.overrides and rules.quiet_at(spec, now.wall, self.tz) and now.trusted:
-                self._end_part(p, zone, Reason.QUIET_HOURS.value, now)
+            elif not p.overrides and now.trusted and (bar := rules.barred(spec, now.wall, self.tz)):
+                self._end_part(p, zone, bar.value, now)
             elif self._content_lost(p, zone):
                 self._end_part(p, zone, Reason.CONTENT_UNAVAILABLE.value, now)
             elif now.wall >= self._due(p) + TALK_WAITS_S and self._talker(p) is not None and spec.kind == "sound":
@@ -500,8 +511,8 @@ class Station(Admission):
                 self._end_part(p, zone, "late", now)
         if part.stage is Stage.PLAYING and not p.overrides:
             longest = spec.rules.longest_session_s
-            if rules.quiet_at(spec, now.wall, self.tz) and now.trusted:
-                self._cut(p, zone, Reason.QUIET_HOURS.value, now)
+            if now.trusted and (bar := rules.barred(spec, now.wall, self.tz)):
+                self._cut(p, zone, bar.value, now)
             elif longest is not None and now.wall - (part.first_sample_at or now.wall) >= longest:
                 self._cut(p, zone, "longest-session", now)
         if spec.kind == "screen" and part.stage is Stage.WAITING and not shows(p.items):
@@ -550,4 +561,5 @@ class Station(Admission):
                 ):
                     if at is not None and at > now.wall:
                         yield at
+        yield from self._turns_ahead(now)
         yield self.reporter.wake(now)

@@ -233,10 +233,53 @@ class PngOutput(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, t
     dir: str
     width: Annotated[int, Meta(ge=32, le=7680)] = 960
     height: Annotated[int, Meta(ge=32, le=4320)] = 540
+    rate_hz: Annotated[float, Meta(ge=0.1, le=60)] = 1.0
+    """Of films and running lines so many pictures a second are written."""
+
+
+class HdmiOutput(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="driver", tag="hdmi"):
+    """The kernel's frame buffer of an HDMI output (a screen, or the sending card of LED panels), without a desktop.
+
+    `backlight`: a folder of /sys/class/backlight that dims the display; without one pictures are dimmed instead.
+    """
+
+    device: str = "/dev/fb0"
+    backlight: str | None = None
 
 
 SoundOutput = WavOutput | AlsaOutput | RtpOutput
-Output = WavOutput | AlsaOutput | RtpOutput | PngOutput
+Output = WavOutput | AlsaOutput | RtpOutput | PngOutput | HdmiOutput
+
+
+class Dim(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Brightness of a board inside `hours`, in percent of its full one."""
+
+    hours: HourRange
+    percent: Annotated[int, Meta(ge=1, le=100)]
+
+
+class Board(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a board is like, and what it shows while no programme has it.
+
+    With `pitch_mm` (from one pixel to the next) and `viewing_m` letters are never smaller than can be read from there.
+    """
+
+    pitch_mm: Annotated[float, Meta(gt=0, le=100)] | None = None
+    viewing_m: Annotated[float, Meta(gt=0, le=500)] | None = None
+    fit: Literal["whole", "fill"] = "whole"
+    """Pictures and films: whole with a margin, or filling the board with their edges cut off."""
+    brightness: list[Dim] = []
+    slide: str | None = None
+    """A picture shown when there is nothing else, in place of the device's name."""
+    welcome: Annotated[str, Meta(max_length=400)] = ""
+    """Words under the device's name, when there is nothing else."""
+    clock: bool = False
+    """Time and date, when there is nothing else; never while the clock cannot be believed."""
+    now_playing: bool = False
+    """What the station's loudspeakers play, when there is nothing else."""
+    qr: Annotated[str, Meta(max_length=300)] | None = None
+    """Address of the commune's page or feedback form, as a QR code."""
+    qr_label: Annotated[str, Meta(max_length=60)] = ""
 
 
 class Idle(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -261,6 +304,8 @@ class Rules(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Operating rules. Emergencies override them and the override is logged."""
 
     quiet_hours: list[HourRange] = []
+    requisition_hours: list[HourRange] = []
+    """Of a zone with an external source: it is taken over only inside these hours, agreed with its owner."""
     caps: list[Cap] = []
     longest_session_s: Annotated[float, Meta(gt=0, le=86400)] | None = None
 
@@ -275,6 +320,7 @@ class Zone(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     power: list[PowerStep] = []
     idle: Idle = Idle()
     rules: Rules = Rules()
+    board: Board = Board()
     tags: list[Slug] = []
     gain_db: Decibel = 0.0
     delay_ms: Annotated[float, Meta(ge=0, le=2000)] = 0.0

@@ -20,9 +20,11 @@ from msgspec import inspect as types
 
 from agent.model.config import (
     MEDIA_ADDRESS,
+    Board,
     ClusterLink,
     Content,
     Hardware,
+    HdmiOutput,
     HourRange,
     Microphone,
     Mqtt,
@@ -52,6 +54,8 @@ PATHS: dict[type, frozenset[str]] = {
     WavOutput: frozenset({"path"}),
     RtpOutput: frozenset({"sdp"}),
     PngOutput: frozenset({"dir"}),
+    HdmiOutput: frozenset({"device", "backlight"}),
+    Board: frozenset({"slide"}),
     Microphone: frozenset({"path"}),
 }
 """Which members are paths: read relative to the file's folder and made absolute."""

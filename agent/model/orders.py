@@ -290,6 +290,7 @@ class Reason(StrEnum):
     NO_VOICE = "no-voice"
     SILENCED = "silenced"
     QUIET_HOURS = "quiet-hours"
+    REQUISITION_HOURS = "requisition-hours"
     CLOCK_UNTRUSTED = "clock-untrusted"
     OUTRANKED = "outranked"
     SUPERSEDED = "superseded"

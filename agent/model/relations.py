@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
@@ -9,6 +10,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import msgspec
 
+from agent.model.letters import ANGLE, CAPITAL, ROOM, letter_px
 from agent.model.orders import ITEM_KINDS, Item
 from agent.model.problem import MISSING, SEE_EXAMPLES, Text, listed, nearest
 
@@ -65,6 +67,11 @@ class Relations:
         )
         self.interlocks()
         self.amplifiers()
+        self.once(
+            ((f"{p}.output.device", device) for p, e in self.entries("zones") if (device := _frame_buffer(e))),
+            lambda _, first: Text("{first} already shows its pictures there.", first=first),
+            Text("Give each board an output of its own."),
+        )
         self.timezone()
         self.hosts()
         self.signing()
@@ -335,13 +342,52 @@ class Relations:
             hours = rules.get("quiet_hours")
             for i, value in enumerate(hours if isinstance(hours, list) else []):
                 self.hours(f"{path}.rules.quiet_hours[{i}]", value)
+            agreed = rules.get("requisition_hours")
+            for i, value in enumerate(agreed if isinstance(agreed, list) else []):
+                self.hours(f"{path}.rules.requisition_hours[{i}]", value)
+            if agreed and _member(idle, "source") != "external":
+                self.wrong(
+                    f"{path}.rules.requisition_hours",
+                    Text("Nothing is taken over here, because the zone has no external source."),
+                    Text("Add “idle:” with “source: external” and the change-over relay, or delete this line."),
+                )
             for i, cap in _dicts(rules.get("caps")):
                 self.hours(f"{path}.rules.caps[{i}].hours", cap.get("hours"))
+
+        self.board(path, zone)
+
+    def board(self, path: str, zone: dict[str, Any]) -> None:
+        """Only of screens; hours that are hours; letters that can be read from where people stand."""
+        board = zone.get("board")
+        if not isinstance(board, dict):
+            return
+        if zone.get("kind") == "sound":
+            self.wrong(
+                f"{path}.board", Text("A sound zone has no board."), Text("Delete this line, or write “kind: screen”.")
+            )
+        for i, dim in _dicts(board.get("brightness")):
+            self.hours(f"{path}.board.brightness[{i}].hours", dim.get("hours"))
+        pitch, metres, height = board.get("pitch_mm"), board.get("viewing_m"), _member(zone.get("output"), "height")
+        for one, other in (("pitch_mm", "viewing_m"), ("viewing_m", "pitch_mm")):
+            if board.get(one) is not None and board.get(other, None) is None:
+                self.wrong(
+                    f"{path}.board.{one}",
+                    Text("“{one}” is given without “{other}”.", one=one, other=other),
+                    Text("Give both: the size of letters follows from them."),
+                )
+        numbers = [v for v in (pitch, metres, height) if isinstance(v, int | float)]
+        if len(numbers) == 3 and numbers[0] > 0 and letter_px(numbers[0], numbers[1]) * ROOM > numbers[2]:
+            most = numbers[2] / ROOM * numbers[0] / 1000 * CAPITAL / math.tan(ANGLE)
+            self.wrong(
+                f"{path}.board.viewing_m",
+                Text("From {metres} m two lines of readable letters do not fit on this board.", metres=metres),
+                Text("Write at most {most} m, which is what this board can serve.", most=math.floor(most)),
+            )
 
     def output(self, path: str, kind: Any, output: Any) -> None:
         """A sound zone has a sound output, a screen zone a screen output; copies go to the same kind."""
         driver = _member(output, "driver")
-        if kind == "sound" and driver == "png":
+        if kind == "sound" and driver in {"png", "hdmi"}:
             self.wrong(
                 f"{path}.driver",
                 Text("A sound zone cannot have the screen output “{driver}”.", driver=driver),
@@ -351,7 +397,7 @@ class Relations:
             self.wrong(
                 f"{path}.driver",
                 Text("A screen zone cannot have the sound output “{driver}”.", driver=driver),
-                Text("Use “png”, or write “kind: sound”."),
+                Text("Use “hdmi” or “png”, or write “kind: sound”."),
             )
         else:
             for i, copy in _dicts(_member(output, "also")):
@@ -535,6 +581,12 @@ class Relations:
                 Text("The source is its own fallback."),
                 Text("Name another source, a stored message (local) or a file (media)."),
             )
+
+
+def _frame_buffer(zone: dict[str, Any]) -> Any:
+    """The device of an HDMI output, its default included."""
+    output = zone.get("output")
+    return output.get("device", "/dev/fb0") if isinstance(output, dict) and output.get("driver") == "hdmi" else None
 
 
 def _text(value: Any) -> str | None:

@@ -132,6 +132,17 @@ class Idle(Command, frozen=True):
     zones: list[str]
 
 
+class Hold(Command, frozen=True):
+    """Keep the power chain of a screen zone on, or no longer. It ends when the agent goes away.
+
+    A chain that had failed is tried again; `insist`: an alert, for which it is on even if a relay does not follow.
+    """
+
+    zone: str
+    on: bool
+    insist: bool = False
+
+
 class Levels(Command, frozen=True):
     """Send `Level` events every `every_ms` (0: none)."""
 
@@ -288,7 +299,7 @@ class Fault(Event, frozen=True):
     """False: it is over."""
 
 
-VoiceCommand = Open | Gain | Listen | Drill | Feed | Pin | Close | Stop | Load | Lock | EndLocal | Idle | Levels
+VoiceCommand = Open | Gain | Listen | Drill | Feed | Pin | Close | Stop | Load | Lock | EndLocal | Idle | Hold | Levels
 VoiceEvent = (
     Hello
     | Started

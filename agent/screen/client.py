@@ -6,28 +6,46 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
 from agent.model.config import Zone
 from agent.model.events import ChildDied
-from agent.model.screen import Rest, ScreenCommand, ScreenEvent, ScreenFault, Shown
+from agent.model.screen import (
+    Capture,
+    Captured,
+    Rest,
+    ScreenCommand,
+    ScreenEvent,
+    ScreenFault,
+    Show,
+    Shown,
+    Turn,
+)
 from agent.ports import Inbox
 
 RETRY_S = (0.1, 0.5, 2.0, 5.0)
 """Pauses before a restart; a child that showed something starts the series anew."""
+
+ALIVE_EVERY_S = 5.0
 
 
 class Screens:
     """All boards of a station; implements `agent.ports.Screen`.
 
     Posts `Shown` and `ScreenFault` with their zone, and `ChildDied("screen:<zone>")` each time a child ends unasked;
-    it is started again and told its last command. Commands replace each other: only the newest is delivered.
+    it is started again and told what holds. Commands of a kind replace each other: only the newest is delivered.
+    `run`: the folder for what a board's children need at work.
     """
 
-    def __init__(self, zones: Sequence[Zone], post: Inbox) -> None:
-        self._boards = {zone.id: _Child(zone, post) for zone in zones if zone.kind == "screen"}
+    def __init__(self, zones: Sequence[Zone], post: Inbox, run: Path) -> None:
+        self._boards = {
+            zone.id: _Child(zone, post, run / f"board-{zone.id}") for zone in zones if zone.kind == "screen"
+        }
+        self._alive_at = 0.0
 
     def start(self) -> None:
         """Start the children; returns at once."""
@@ -37,6 +55,14 @@ class Screens:
     def send(self, zone: str, command: ScreenCommand) -> None:
         """Show it as soon as the child can; never blocks. KeyError for a zone that is no screen."""
         self._boards[zone].send(command)
+
+    def alive(self) -> None:
+        """The owner turns: a board that is not told so for half a minute goes dark."""
+        now = time.monotonic()
+        if now >= self._alive_at:
+            self._alive_at = now + ALIVE_EVERY_S
+            for board in self._boards.values():
+                board.alive()
 
     def stop(self, timeout_s: float = 3.0) -> None:
         """Boards go dark and the children end; a child that does not is killed. May be called twice."""
@@ -59,12 +85,14 @@ def _environment() -> dict[str, str]:
 class _Child:
     """One child: a thread that starts it and reads it, a thread that writes to it."""
 
-    def __init__(self, zone: Zone, post: Inbox) -> None:
-        self._zone, self._post = zone, post
+    def __init__(self, zone: Zone, post: Inbox, work: Path) -> None:
+        self._zone, self._post, self._work = zone, post, work
         self._change = threading.Condition()
-        self._command: ScreenCommand | None = None
+        self._holds: dict[type[ScreenCommand], ScreenCommand] = {}
+        """What holds: the slide or the programme with the pages it is turned to, and the brightness."""
+        self._news: list[ScreenCommand | None] = []
+        """What is to be said; None: only that we are alive."""
         self._process: subprocess.Popen[bytes] | None = None
-        self._news = False
         self._stopping = False
         self._threads = [
             threading.Thread(target=self._supervise, name=f"screen-{zone.id}", daemon=True),
@@ -82,8 +110,24 @@ class _Child:
 
     def send(self, command: ScreenCommand) -> None:
         with self._change:
-            self._command, self._news = command, True
+            if isinstance(command, Capture):
+                if self.pid is None:
+                    self._post(Captured(token=command.token, detail="the board's process does not run"))
+                    return
+            else:
+                if isinstance(command, Show | Rest):
+                    for kind in (Show, Rest, Turn):
+                        self._holds.pop(kind, None)
+                    self._news = [c for c in self._news if not isinstance(c, Show | Rest | Turn)]
+                self._holds[type(command)] = command
+            self._news.append(command)
             self._change.notify_all()
+
+    def alive(self) -> None:
+        with self._change:
+            if not self._news:
+                self._news.append(None)
+                self._change.notify_all()
 
     def ask_to_stop(self) -> None:
         with self._change:
@@ -113,8 +157,9 @@ class _Child:
 
     def _one_life(self) -> tuple[str, bool]:
         """Start the child and read it to its end. Returns why it ended, and whether it had shown anything."""
-        output = msgspec.json.encode(self._zone.output).decode()
-        command = [sys.executable, "-m", "agent.screen", "--zone", self._zone.id, "--output", output]
+        output, board = (msgspec.json.encode(v).decode() for v in (self._zone.output, self._zone.board))
+        command = [sys.executable, "-m", "agent.screen", "--zone", self._zone.id]
+        command += ["--output", output, "--board", board, "--work", str(self._work)]
         try:
             process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=_environment()
@@ -122,7 +167,7 @@ class _Child:
         except OSError as error:
             return str(error), False
         with self._change:
-            self._process, self._news = process, self._command is not None
+            self._process, self._news = process, list(self._holds.values())
             self._change.notify_all()
             if self._stopping and process.stdin is not None:
                 process.stdin.close()
@@ -142,17 +187,17 @@ class _Child:
     def _write(self) -> None:
         while True:
             with self._change:
-                self._change.wait_for(lambda: self._stopping or (self._news and self._process is not None))
-                process, command, stopping = self._process, self._command or Rest(), self._stopping
-                self._news = False
+                self._change.wait_for(lambda: self._stopping or (bool(self._news) and self._process is not None))
+                process, stopping = self._process, self._stopping
+                news, self._news = self._news, []
             if process is None or process.stdin is None:
                 return
             try:
                 if stopping:
                     process.stdin.close()
                     return
-                data = msgspec.json.encode(command) + b"\n"
+                data = b"".join((b"" if c is None else msgspec.json.encode(c)) + b"\n" for c in news)
                 while data:
                     data = data[process.stdin.write(data) :]
             except (BrokenPipeError, ValueError):
-                continue  # the child is gone: its reader starts another one and the command is sent again
+                continue  # the child is gone: its reader starts another one, which is told what holds

@@ -5,12 +5,14 @@ A sheet is data, so that a test can compare every text's box with the frame. Len
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from agent.model.screen import Page
+from agent.model.letters import ROOM, letter_px
+from agent.model.screen import Page, Rest
 from agent.screen.text import clean, clusters, words
 
 if TYPE_CHECKING:
@@ -64,9 +66,43 @@ class Shape:
     fill: Colour
 
 
+@dataclass(frozen=True)
+class Design:
+    """What a board is like: `agent.model.config.Board`, as far as it concerns the layout."""
+
+    pitch_mm: float | None = None
+    viewing_m: float | None = None
+    fit: str = "whole"
+    qr: str | None = None
+    qr_label: str = ""
+
+    @property
+    def smallest(self) -> int:
+        """The smallest size of letters that can be read from where people stand; 0: that is not known."""
+        if self.pitch_mm is None or self.viewing_m is None:
+            return 0
+        return math.ceil(letter_px(self.pitch_mm, self.viewing_m))
+
+
+@dataclass(frozen=True)
+class Running:
+    """A line that is too long for its place and runs through it: `rows` full rows from `top` on. `text.x` is not used.
+
+    `speed`: pixels a second.
+    """
+
+    top: int
+    rows: int
+    text: Text
+    speed: float
+
+
 @dataclass
 class Sheet:
-    """One frame to be painted; a `picture` fills `area` (letterboxed) instead of text."""
+    """One frame to be painted; a `picture` (letterboxed, or filling it) or the first moment of a `film` fills `area`.
+
+    `code`: a QR code's address and the square in which it is drawn: left, top, side.
+    """
 
     width: int
     height: int
@@ -75,6 +111,9 @@ class Sheet:
     texts: list[Text] = field(default_factory=list)
     picture: str | None = None
     area: tuple[int, int, int, int] = (0, 0, 0, 0)
+    fit: str = "whole"
+    code: tuple[str, int, int, int] | None = None
+    running: Running | None = None
 
 
 class Measure(Protocol):
@@ -96,6 +135,8 @@ class _Line:
         return self.size * LINE
 
 
+SIGN = "⚠"
+"""Of an emergency, before the title of a board that has no room for a strip with the sign."""
 LINE = 1.28
 """Line height over font size: Vietnamese capitals carry two marks above and one below."""
 ASCENT = 1.0
@@ -146,24 +187,34 @@ def balance(text: str, size: int, *, bold: bool, width: float, fonts: Measure) -
     return best
 
 
-def compose(page: Page, width: int, height: int, fonts: Measure) -> list[Sheet]:
-    """The sheets that show `page` on a board of that size: one if its text fits readably, else several in turn."""
+def compose(page: Page, width: int, height: int, fonts: Measure, design: Design | None = None) -> list[Sheet]:
+    """The sheets that show `page` on a board of that size: one if its text fits readably, else several in turn.
+
+    On a board too low for that its body runs through one line. A film is given its title, which stands in its place
+    when it cannot be shown.
+    """
+    design = design or Design()
     look = LOOKS[page.class_]
     title, body = clean(page.title, 400), clean(page.body)
     mark, issuer = clean(page.mark, 60).replace("\n", " "), clean(page.issuer, 120).replace("\n", " ")
-    frame = _Frame(width, height, look, page.class_, mark, issuer, fonts)
+    frame = _Frame(width, height, look, page.class_, mark, issuer, fonts, design)
     if page.image is not None:
         sheet = frame.sheet(0, 1, bare=True)
         left, top, right, bottom = frame.area(paged=False, bare=True)
         sheet.picture = page.image
         sheet.area = (round(left), round(top), round(right), round(bottom))
+        sheet.fit = design.fit
         return [sheet]
+    if frame.small and page.class_ == "emergency":
+        title = f"{SIGN} {title}".rstrip()
     centred = page.class_ in {"emergency", "idle"} or not body
     lines = _one_sheet(title, body, frame, centred=centred)
     if lines is not None:
         sheet = frame.sheet(0, 1)
         frame.place(sheet, lines, centred=centred, paged=False)
         return [sheet]
+    if body and frame.low:
+        return [_in_a_line(title, body, frame)]
     pages = _many_sheets(title, body, frame)
     sheets = []
     for number, part in enumerate(pages):
@@ -171,6 +222,119 @@ def compose(page: Page, width: int, height: int, fonts: Measure) -> list[Sheet]:
         frame.place(sheet, part, centred=False, paged=True)
         sheets.append(sheet)
     return sheets
+
+
+def rest(told: Rest, width: int, height: int, fonts: Measure, design: Design | None = None) -> Sheet:
+    """The default slide: name and words or a picture, time and date, a QR code, what is played in a running line."""
+    design = design or Design()
+    look = LOOKS["idle"]
+    frame = _Frame(width, height, look, "idle", "", "", fonts, design)
+    sheet = Sheet(width, height, look.ground)
+    playing = clean(told.playing, 400).replace("\n", " ")
+    size = max(frame.smallest, round(height * 0.05)) if playing else 0
+    bottom = height - size * 1.8
+    if playing:
+        frame.line(sheet, playing, size, math.floor(bottom), height, centred=True)
+    if told.image is not None:
+        sheet.ground, sheet.picture, sheet.fit = (0, 0, 0), told.image, design.fit
+        sheet.area = (0, 0, width, math.floor(bottom))
+        return sheet
+    words, code = _halves(frame, bottom, bool(told.clock))
+    if code is not None:
+        _code(sheet, frame, code)
+    left, top, right, low = words
+    title, body = clean(told.title, 400), clean(told.body)
+    clock = [(told.clock, 2.6), (told.date, 0.75)] if told.clock else []
+    place = _Frame(round(right - left), round(low - top), look, "idle", "", "", fonts, design)
+    lines = _clock_lines(title, body, clock, place) if clock else _one_sheet(title, body, place, centred=True)
+    part = Sheet(place.width, place.height, look.ground)
+    place.place(part, lines or [], centred=True, paged=False)
+    sheet.texts += [replace(text, x=text.x + left, y=text.y + top) for text in part.texts]
+    return sheet
+
+
+def _halves(frame: _Frame, bottom: float, clock: bool) -> tuple[Box, Box | None]:
+    """Where the words of the default slide go, and where the QR code, if it fits so that a telephone can read it."""
+    whole = (0.0, 0.0, float(frame.width), bottom)
+    modules = 37 + 2 * QUIET  # of a code for an address of up to 80 letters
+    side = min(bottom * 0.62, frame.width * 0.4) if frame.width > bottom else min(frame.width * 0.55, bottom * 0.34)
+    if frame.design.qr is None or side < modules * LEAST_MODULE:
+        return whole, None
+    if frame.width > bottom:
+        cut = frame.width - side - 2.2 * frame.margin
+        return (0.0, 0.0, cut, bottom), (cut, 0.0, float(frame.width), bottom)
+    cut = bottom - side * 1.3
+    return (0.0, 0.0, float(frame.width), cut), (0.0, cut, float(frame.width), bottom)
+
+
+QUIET = 4
+"""Modules of white around a QR code (ISO/IEC 18004)."""
+LEAST_MODULE = 2
+"""Pixels of a module at least: thinner ones are lost between the LEDs."""
+
+
+def _code(sheet: Sheet, frame: _Frame, area: Box) -> None:
+    """The QR code in the middle of its area, with its label beneath."""
+    left, top, right, bottom = area
+    label = clean(frame.design.qr_label, 60).replace("\n", " ")
+    size = frame.fit(label, max(frame.smallest, frame.height * 0.045), right - left - frame.margin) if label else 0
+    if size < frame.design.smallest:
+        label, size = "", 0
+    side = math.floor(min(right - left - frame.margin, bottom - top - frame.margin - size * 1.8))
+    x, y = (left + right - side) / 2, (top + bottom - side - size * 1.8) / 2
+    sheet.code = frame.design.qr or "", math.floor(x), math.floor(y), side
+    if label:
+        x = (left + right - frame.fonts.width(label, size, True)) / 2
+        sheet.texts.append(Text(x, y + side + size * 1.3, label, size, True, frame.look.ink, frame.look.ground))
+
+
+def _clock_lines(title: str, body: str, clock: list[tuple[str, float]], frame: _Frame) -> list[_Line]:
+    """The time large, the date under it, then name and words; what does not fit readably is left out from the end."""
+    left, top, right, bottom = frame.area(paged=False)
+    width, height = right - left, bottom - top
+    for parts in ([*clock, (title, 1.0), (body, 0.72)], [*clock, (title, 1.0)], clock, clock[:1]):
+        best: list[_Line] | None = None
+        least = max(1, round(frame.smallest / clock[0][1]))
+        for size in range(least, max(least + 1, round(frame.height * 0.22))):
+            lines: list[_Line] = []
+            for text, share in parts:
+                px = max(frame.smallest, round(size * share))
+                wrapped, broken = wrap(text, px, bold=True, width=width, fonts=frame.fonts) if text else ([], False)
+                if broken or (share == clock[0][1] and len(wrapped) > 1):
+                    lines = []
+                    break
+                if len(wrapped) > 1:
+                    wrapped = balance(text, px, bold=True, width=width, fonts=frame.fonts)
+                lines += [_Line(line, px, bold=share >= 1, head=text is clock[-1][0]) for line in wrapped]
+            if not lines or _height(lines) > height:
+                break
+            best = lines
+        if best is not None:
+            return best
+    return []
+
+
+def _in_a_line(title: str, body: str, frame: _Frame) -> Sheet:
+    """A board as low as a strip: the title stands, the body runs beneath it; if there is no room for both, all runs."""
+    sheet = frame.sheet(0, 1)
+    left, top, right, bottom = frame.area(paged=False)
+    half = (bottom - top) / 2
+    size = frame.fit(title, half / LINE, right - left)
+    if title and size >= frame.smallest and frame.fonts.width(title, size, True) <= right - left:
+        x = left + (right - left - frame.fonts.width(title, size, True)) / 2
+        sheet.texts.append(Text(x, top + size * ASCENT, title, size, True, frame.look.ink, frame.look.ground))
+        top, text = top + half, body
+    else:
+        text = f"{title} – {body}" if title else body
+    size = max(frame.smallest, min(math.floor((bottom - top) / LINE), math.floor(frame.width / AT_ONCE)))
+    frame.line(sheet, text.replace("\n", " "), size, math.floor(top), math.floor(bottom), centred=True)
+    return sheet
+
+
+AT_ONCE = 4.8
+"""Width of a board over the size of a line that runs on it: some eight letters are seen at once."""
+LETTERS_A_SECOND = 8.0
+"""Speed of a running line: what people read with ease."""
 
 
 def _one_sheet(title: str, body: str, frame: _Frame, *, centred: bool) -> list[_Line] | None:
@@ -287,20 +451,33 @@ class _Frame:
     mark: str
     issuer: str
     fonts: Measure
+    design: Design = field(default_factory=Design)
 
     @property
     def small(self) -> bool:
-        return self.height < 120 or self.width < 160
+        return self.height < 120 or self.width < 160 or self.smallest > self.height / 9
+
+    @property
+    def low(self) -> bool:
+        """Whether three readable lines do not fit: too little to turn pages."""
+        _, top, _, bottom = self.area(paged=True)
+        return bottom - top < 3 * self.smallest * LINE
 
     @property
     def smallest(self) -> int:
-        """The smallest size of running text that can be read across a street on this board."""
-        return max(7, round(min(self.height / 15, self.width / 12)))
+        """The smallest size of running text: readable from where people stand, or across a street if that is unknown.
+
+        Never so large that less than two lines or some eight letters of a line fit; the configuration's check says so.
+        """
+        known = self.design.smallest
+        if not known:
+            return max(7, round(min(self.height / 15, self.width / 12)))
+        return max(7, min(known, math.floor(self.height / ROOM), math.floor(self.width / 5)))
 
     def largest(self, *, body: bool) -> int:
         """The largest size of a title."""
         share = {"idle": 0.125, "emergency": 0.26 if body else 0.34}.get(self.name, 0.22 if body else 0.27)
-        return round(self.height * share)
+        return max(self.smallest, round(self.height * share))
 
     @property
     def margin(self) -> float:
@@ -318,12 +495,12 @@ class _Frame:
         """Height of the class strip."""
         if self.small or not self.look.label:
             return 0
-        return self.height * (0.17 if self.name == "emergency" else 0.12)
+        return max(self.height * (0.17 if self.name == "emergency" else 0.12), 1.7 * self.design.smallest)
 
     def foot(self, *, paged: bool) -> float:
         if self.small or not (self.issuer or paged):
             return 0
-        return self.height * 0.11
+        return max(self.height * 0.11, 1.6 * self.design.smallest)
 
     def area(self, *, paged: bool, bare: bool = False) -> Box:
         """Left, top, right, bottom of what is left for the text; `bare`: for a picture, under the mark's band."""
@@ -349,6 +526,19 @@ class _Frame:
             self._foot(sheet, number, count)
         return sheet
 
+    def line(self, sheet: Sheet, text: str, size: int, top: int, bottom: int, *, centred: bool) -> None:
+        """A line of text between two heights, which stands if there is room and runs if there is not."""
+        y = self._base(top, bottom, size)
+        length = self.fonts.width(text, size, True)
+        room = self.width - 2 * self.margin
+        x = self.margin + ((room - length) / 2 if centred else 0.0)
+        ink = self.look.ink
+        if length <= room:
+            sheet.texts.append(Text(x, y, text, size, True, ink, self.look.ground))
+            return
+        placed = Text(0, y - top, text, size, True, ink, self.look.ground)
+        sheet.running = Running(top, bottom - top, placed, max(1.0, LETTERS_A_SECOND * length / max(1, len(text))))
+
     def place(self, sheet: Sheet, lines: list[_Line], *, centred: bool, paged: bool) -> None:
         """Put the lines into the area: a block in the middle, or from the top when the text goes on."""
         left, top, right, bottom = self.area(paged=paged)
@@ -370,7 +560,7 @@ class _Frame:
         """A hazard band over the whole width with the mark in its middle."""
         sheet.shapes.append(_rectangle(0, 0, self.width, self.band, MARK_GROUND))
         room = self.width * (0.94 if self.small else 0.6)
-        size = self._fit(self.mark, self.band * 0.66, room)
+        size = self.fit(self.mark, self.band * 0.66, room)
         mark = _ellipsis(self.mark, size, room, self.fonts).text
         length = self.fonts.width(mark, size, True)
         half = length / 2 + self.band * 0.4
@@ -389,12 +579,12 @@ class _Frame:
         top, bottom, ink = self.band, self.band + self.strip, self.look.strip_ink
         sheet.shapes.append(_rectangle(0, top, self.width, bottom, self.look.strip))
         label = self.look.label
-        size = self._fit(label, self.strip * (0.62 if self.name == "emergency" else 0.52), self.width * 0.6)
+        size = self.fit(label, self.strip * (0.62 if self.name == "emergency" else 0.52), self.width * 0.56)
         x, y = self.margin, self._base(top, bottom, size)
         if self.name != "emergency":
             sheet.texts.append(Text(x, y, label, size, True, ink, self.look.strip))
             return
-        sign = self.strip * 0.78
+        sign = min(self.strip * 0.78, self.width * 0.13)
         gap = sign * 0.35
         length = self.fonts.width(label, size, True)
         start = (self.width - length - 2 * (sign * 1.14 + gap)) / 2
@@ -407,7 +597,7 @@ class _Frame:
         high = self.foot(paged=paged)
         if not high:
             return
-        size, base = max(9, round(high * 0.42)), 0.0
+        size, base = max(9, round(high * 0.42), min(self.design.smallest, round(high * 0.62))), 0.0
         base = self._base(self.height - high, self.height, size)
         place = f"{number + 1}/{count}" if paged else ""
         right = self.width - self.margin - self.fonts.width(place, size, True)
@@ -420,7 +610,8 @@ class _Frame:
         rule = self.height - high
         sheet.shapes.append(_rectangle(self.margin, rule, self.width - self.margin, rule + max(1, high * 0.04), ink))
 
-    def _fit(self, text: str, size: float, width: float) -> int:
+    def fit(self, text: str, size: float, width: float) -> int:
+        """The size, or the largest smaller one at which the text fits."""
         px = max(6, int(size))
         while px > 6 and self.fonts.width(text, px, True) > width:
             px -= 1

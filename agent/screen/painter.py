@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from PIL import Image, ImageDraw, UnidentifiedImageError
 
 from agent.screen.fonts import Fonts
-from agent.screen.layout import Sheet
+from agent.screen.layout import QUIET, Running, Sheet, Text
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 MAX_PIXELS_JPEG = 24_000_000
@@ -27,6 +29,10 @@ _TURNS = {
 """EXIF orientation → what puts the picture upright."""
 
 
+MAX_STRIP = 60_000
+"""Longest running line in pixels; what is beyond is not shown."""
+
+
 class PictureError(Exception):
     """The picture cannot be shown; the message says why."""
 
@@ -36,7 +42,7 @@ def paint(sheet: Sheet, fonts: Fonts | None) -> Image.Image:
     image = Image.new("RGB", (sheet.width, sheet.height), sheet.ground)
     if sheet.picture is not None:
         left, top, right, bottom = sheet.area
-        fitted = fit(sheet.picture, right - left, bottom - top)
+        fitted = fit(sheet.picture, right - left, bottom - top, fill=sheet.fit == "fill")
         image.paste(fitted, (left + (right - left - fitted.width) // 2, top + (bottom - top - fitted.height) // 2))
     draw = ImageDraw.Draw(image)
     for shape in sheet.shapes:
@@ -50,19 +56,51 @@ def paint(sheet: Sheet, fonts: Fonts | None) -> Image.Image:
         scaled = [((x - left) * _SMOOTH, (y - top) * _SMOOTH) for x, y in shape.points]
         ImageDraw.Draw(mask).polygon(scaled, fill=255)
         image.paste(shape.fill, (left, top), mask.resize(size, Image.Resampling.BOX))
-    if fonts is None:
-        return image
-    for text in sheet.texts:
-        x = text.x
-        for face, part in fonts.runs(text.text.replace("\u200b", "")):
-            font = fonts.load(face, text.size, bold=text.bold)
-            draw.text((x, text.y), part, font=font, fill=text.ink, anchor="ls")
-            x += font.getlength(part)
+    if sheet.code is not None:
+        _code(draw, *sheet.code)
+    if fonts is not None:
+        for text in sheet.texts:
+            _write(draw, text, text.x, fonts)
     return image
 
 
-def fit(path: str, width: int, height: int) -> Image.Image:
-    """The picture file, upright, scaled to fit into `width` × `height`, as RGB. PictureError says what is wrong."""
+def strip(sheet: Sheet, running: Running, fonts: Fonts) -> Image.Image:
+    """A running line as one long picture, which begins and ends beyond the board."""
+    text = running.text
+    length = math.ceil(fonts.width(text.text, text.size, text.bold))
+    image = Image.new("RGB", (min(length + sheet.width, MAX_STRIP), running.rows), sheet.ground)
+    _write(ImageDraw.Draw(image), text, sheet.width / 3, fonts)
+    return image
+
+
+def _write(draw: ImageDraw.ImageDraw, text: Text, x: float, fonts: Fonts) -> None:
+    for face, part in fonts.runs(text.text.replace("\u200b", "")):
+        font = fonts.load(face, text.size, bold=text.bold)
+        draw.text((x, text.y), part, font=font, fill=text.ink, anchor="ls")
+        x += font.getlength(part)
+
+
+def _code(draw: ImageDraw.ImageDraw, address: str, left: int, top: int, side: int) -> None:
+    """A QR code (ISO/IEC 18004) in whole pixels a module, black on white with its quiet zone. DataOverflowError."""
+    import segno
+
+    rows = segno.make(address, error="m", micro=False).matrix
+    module = max(1, side // (len(rows) + 2 * QUIET))
+    whole = module * (len(rows) + 2 * QUIET)
+    left, top = left + (side - whole) // 2, top + (side - whole) // 2
+    draw.rectangle((left, top, left + whole - 1, top + whole - 1), fill=(255, 255, 255))
+    for y, row in enumerate(rows, QUIET):
+        for x, dark in enumerate(row, QUIET):
+            if dark:
+                corner = (left + x * module, top + y * module)
+                draw.rectangle((*corner, corner[0] + module - 1, corner[1] + module - 1), fill=(0, 0, 0))
+
+
+def fit(path: str, width: int, height: int, *, fill: bool = False) -> Image.Image:
+    """The picture file, upright, in sRGB, scaled to fit into `width` × `height`; PictureError says what is wrong.
+
+    `fill`: scaled to fill it, and its edges are cut off.
+    """
     try:
         with Image.open(path, formats=FORMATS) as image:
             transparent = image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info
@@ -72,8 +110,10 @@ def fit(path: str, width: int, height: int) -> Image.Image:
                 raise PictureError(f"{image.width}×{image.height} pixels are too many (at most {limit})")
             turn = image.getexif().get(0x0112, 1)
             box = (height, width) if turn in {5, 6, 7, 8} else (width, height)
-            image.draft("RGB", box)
-            scale = min(box[0] / image.width, box[1] / image.height)
+            profile = image.info.get("icc_profile")
+            scale = (max if fill else min)(box[0] / image.width, box[1] / image.height)
+            image.draft("RGB", (math.ceil(image.width * scale), math.ceil(image.height * scale)))
+            scale = (max if fill else min)(box[0] / image.width, box[1] / image.height)
             size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
             frame: Image.Image = image
             if transparent:
@@ -83,8 +123,15 @@ def fit(path: str, width: int, height: int) -> Image.Image:
                 ground = Image.new("RGB", size, (0, 0, 0))
                 ground.paste(frame, mask=frame.getchannel("A"))
                 frame = ground
+            elif profile and image.mode in {"RGB", "CMYK", "L"}:
+                frame = _in_srgb(image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2), profile)
             else:
                 frame = image.convert("RGB").resize(size, Image.Resampling.LANCZOS, reducing_gap=2)
+            if fill:
+                edge_x, edge_y = max(0, (frame.width - box[0]) // 2), max(0, (frame.height - box[1]) // 2)
+                frame = frame.crop(
+                    (edge_x, edge_y, min(frame.width, edge_x + box[0]), min(frame.height, edge_y + box[1]))
+                )
             for step in _TURNS.get(turn, ()):
                 frame = frame.transpose(step)
             return frame
@@ -97,3 +144,17 @@ def fit(path: str, width: int, height: int) -> Image.Image:
         Image.DecompressionBombError,
     ) as error:
         raise PictureError(str(error) or type(error).__name__) from error
+
+
+def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """Colours as the picture's profile means them; a profile that is of no use is passed over."""
+    import io
+
+    from PIL import ImageCms
+
+    try:
+        given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        changed = ImageCms.profileToProfile(image, given, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        changed = None
+    return image.convert("RGB") if changed is None else changed

@@ -20,8 +20,8 @@ from PIL import Image
 
 from agent.model.screen import Page, Rest, Show
 from agent.screen.fonts import Fonts, NoFontError
-from agent.screen.layout import MAX_SHEETS, Sheet, compose
-from agent.screen.painter import PictureError, paint
+from agent.screen.layout import MAX_SHEETS, Design, Measure, Sheet, compose, rest
+from agent.screen.painter import PictureError, paint, strip
 from agent.screen.text import MAX_CHARACTERS
 
 DWELL_S = 6.0
@@ -38,8 +38,10 @@ class _NoFonts:
         return 0.0
 
 
-def work(line: bytes, width: int, height: int, out: int, *, skip: int = 0, shown: int = 0) -> None:
-    """Paint the command in `line` and write its messages to `out`.
+def work(
+    line: bytes, width: int, height: int, out: int, look: dict[str, Any], *, skip: int = 0, shown: int = 0
+) -> None:
+    """Paint the command in `line` and write its messages to `out`. `look`: the zone's `board` of the configuration.
 
     After a crash the next child leaves out the first `skip` pages; `shown` frames are already on their way.
     """
@@ -53,12 +55,13 @@ def work(line: bytes, width: int, height: int, out: int, *, skip: int = 0, shown
 
         try:
             command = msgspec.json.decode(line, type=Show | Rest)
-        except msgspec.DecodeError as error:
+            design = msgspec.convert(look, Design)
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
             say("fault", what="command", detail=str(error))
             say("end")
             return
         say("begin")
-        for message in _messages(command, width, height, skip, shown):
+        for message in Painting(width, height, design).messages(command, skip, shown):
             say(*message[:2], **message[2])
         say("end")
 
@@ -66,46 +69,105 @@ def work(line: bytes, width: int, height: int, out: int, *, skip: int = 0, shown
 _Message = tuple[str, bytes, dict[str, Any]]
 
 
-def _messages(command: Show | Rest, width: int, height: int, skip: int, shown: int) -> Iterator[_Message]:
-    fonts: Fonts | None = None
-    try:
-        fonts = Fonts()
-    except (NoFontError, OSError) as error:
-        yield "fault", b"", {"what": "font", "detail": str(error)}
-    if isinstance(command, Rest):
-        sheet = Sheet(width, height, (0, 0, 0))
-        if not command.dark:
-            sheet = compose(Page(title=command.title, body=command.body), width, height, fonts or _NoFonts())[0]
-        yield _frame(paint(sheet, fonts), None, None)
-        return
-    for number, page in enumerate(command.pages):
-        if number < skip:
-            continue
-        yield "page", b"", {"n": number}
+class Painting:
+    """One command on its way to frames."""
+
+    def __init__(self, width: int, height: int, design: Design) -> None:
+        self._size = width, height
+        self._design = design
+        self._fonts: Fonts | None = None
+
+    @property
+    def _measure(self) -> Measure:
+        return self._fonts or _NoFonts()
+
+    def messages(self, command: Show | Rest, skip: int, shown: int) -> Iterator[_Message]:
+        """What the parent is told, in order."""
+        try:
+            self._fonts = Fonts()
+        except (NoFontError, OSError) as error:
+            yield _fault("font", str(error))
+        if isinstance(command, Rest):
+            yield from self._rest(command)
+            return
+        for number, page in enumerate(command.pages):
+            if number >= skip:
+                yield "page", b"", {"n": number}
+                for message in self._page(number, page, command.play):
+                    shown += message[0] == "frame"
+                    yield message
+        if not shown:
+            # Nothing of it could be painted: its title at least takes the old frame's place.
+            page = command.pages[0] if command.pages else Page(title="")
+            yield from self._page(0, msgspec.structs.replace(page, image=None, film=None), command.play)
+
+    def _rest(self, command: Rest) -> Iterator[_Message]:
+        sheet = rest(command, *self._size, self._measure, self._design)
+        try:
+            yield self._frame(sheet, None, None, 0)
+        except PictureError as error:
+            yield _fault("picture", f"default slide: {error}")
+            plain = msgspec.structs.replace(command, image=None)
+            yield self._frame(rest(plain, *self._size, self._measure, self._design), None, None, 0)
+
+    def _page(self, number: int, page: Page, play: str) -> Iterator[_Message]:
         if len(page.body) > MAX_CHARACTERS:
-            yield "fault", b"", {"what": "cut", "detail": f"page {number}: longer than {MAX_CHARACTERS} characters"}
-        sheets = compose(page, width, height, fonts or _NoFonts())
+            yield _fault("cut", f"page {number}: longer than {MAX_CHARACTERS} characters")
+        sheets = compose(page, *self._size, self._measure, self._design)
         if len(sheets) == MAX_SHEETS:
-            yield "fault", b"", {"what": "cut", "detail": f"page {number}: more than {MAX_SHEETS} sheets"}
-        dwell = max(SHORTEST_DWELL_S, page.dwell_s / len(sheets)) if page.dwell_s and len(sheets) > 1 else page.dwell_s
+            yield _fault("cut", f"page {number}: more than {MAX_SHEETS} sheets")
+        dwell = page.dwell_s
+        if dwell and len(sheets) > 1:
+            dwell = max(SHORTEST_DWELL_S, dwell / len(sheets))
         for sheet in sheets:
             try:
-                image = paint(sheet, fonts)
+                yield self._frame(sheet, dwell, play, number, page.film)
             except PictureError as error:
-                yield "fault", b"", {"what": "picture", "detail": f"page {number}: {error}"}
-                continue
-            shown += 1
-            yield _frame(image, dwell, command.play)
-    if not shown:
-        # Nothing of it could be painted: its title at least takes the old frame's place.
-        page = command.pages[0] if command.pages else Page(title="")
-        plain = msgspec.structs.replace(page, image=None)
-        for sheet in compose(plain, width, height, fonts or _NoFonts()):
-            yield _frame(paint(sheet, fonts), None, command.play)
+                yield _fault("picture", f"page {number}: {error}")
+
+    def _frame(
+        self, sheet: Sheet, dwell: float | None, play: str | None, number: int, film: str | None = None
+    ) -> _Message:
+        rgb = paint(sheet, self._fonts).tobytes()
+        packed = zlib.compress(rgb, 1)
+        told: dict[str, Any] = {"sha256": hashlib.sha256(rgb).hexdigest(), "play": play, "page": number}
+        least = 0.0
+        if film is not None:
+            told["film"] = film
+            least = FILM_S
+        if sheet.running is not None and self._fonts is not None:
+            image = strip(sheet, sheet.running, self._fonts)
+            line = zlib.compress(image.tobytes(), 1)
+            told["band"] = {
+                "top": sheet.running.top,
+                "rows": sheet.running.rows,
+                "width": image.width,
+                "speed": sheet.running.speed,
+                "bytes": len(line),
+            }
+            packed += line
+            least = image.width / sheet.running.speed
+        return "frame", packed, {**told, "bytes": len(packed), "dwell_s": dwell or least or DWELL_S}
 
 
-def _frame(image: Image.Image, dwell: float | None, play: str | None) -> _Message:
-    rgb = image.tobytes()
-    packed = zlib.compress(rgb, 1)
-    sha256 = hashlib.sha256(rgb).hexdigest()
-    return "frame", packed, {"bytes": len(packed), "sha256": sha256, "dwell_s": dwell or DWELL_S, "play": play}
+FILM_S = 3600.0
+"""A film without a time of its own plays to its end, but not longer than this."""
+
+
+def _fault(what: str, detail: str) -> _Message:
+    return "fault", b"", {"what": what, "detail": detail}
+
+
+THUMBNAIL = (320, 320)
+
+
+def thumbnail(rgb: bytes, width: int, height: int) -> bytes:
+    """A small PNG of these pixels."""
+    import io
+
+    image = Image.frombytes("RGB", (width, height), rgb)
+    image.thumbnail(THUMBNAIL, Image.Resampling.LANCZOS)
+    image = image.quantize(64)
+    out = io.BytesIO()
+    image.save(out, "PNG", optimize=True)
+    return out.getvalue()

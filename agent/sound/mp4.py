@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import BinaryIO
 
 from agent.sound.ogg import Trim
+from drivers.mp4 import boxes
 
 _FRAME = 1024
 _CONTAINERS = {b"moov", b"trak", b"edts", b"mdia", b"udta", b"meta", b"ilst"}
 _MAX_BOX = 16 * 2**20
 _SMPB = re.compile(rb"iTunSMPB.{0,64}? 00000000 ([0-9A-F]{8}) ([0-9A-F]{8}) ([0-9A-F]{16})", re.DOTALL)
-
-
-def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Type, first byte of the content, and end of each box between two positions."""
-    while start + 8 <= end:
-        file.seek(start)
-        head = file.read(16)
-        if len(head) < 8:
-            return
-        size, content = int.from_bytes(head[:4], "big"), start + 8
-        if size == 1 and len(head) == 16:
-            size, content = int.from_bytes(head[8:], "big"), start + 16
-        elif size == 0:
-            size = end - start
-        if size < content - start or start + size > end:
-            return
-        yield head[4:8], content, start + size
-        start += size
 
 
 def _timescale(header: bytes) -> int:
@@ -53,7 +35,7 @@ def examine(file: BinaryIO) -> Trim | None:
     todo, seen = [(0, size)], 0
     while todo:
         start, end = todo.pop()
-        for kind, content, stop in _boxes(file, start, end):
+        for kind, content, stop in boxes(file, start, end):
             seen += 1
             if seen > 10_000:
                 return None

@@ -1,7 +1,6 @@
 """A speaking child: one text into one WAV file. `python -m agent.sound.speaking`, the job as JSON on stdin.
 
-The job: `text`, `lang`, `voice`, `speed` (words a minute), `urgent` (not to give way to others), `path`, `engine` and
-`resampler` (modules of `drivers`).
+The job: `text`, `lang`, `voice`, `speed` (words a minute), `path`, `engine` and `resampler` (modules of `drivers`).
 Answers with JSON on stdout: `{}` or `{"error": text}`.
 
 Level: the sounding part (10 ms windows within 40 dB of the loudest) is brought to −20 dBFS RMS, a full-scale sine
@@ -81,11 +80,10 @@ def render(job: dict[str, Any]) -> None:
 
 def main() -> None:
     """Do the job on stdin and say how it went."""
+    os.nice(5)
     answer: dict[str, str] = {}
     try:
-        job = json.load(sys.stdin)
-        os.nice(0 if job["urgent"] else 5)
-        render(job)
+        render(json.load(sys.stdin))
     except Exception as error:  # noqa: BLE001 - the agent reports it; this process has nobody to tell
         answer["error"] = str(error) or type(error).__name__
     json.dump(answer, sys.stdout)

@@ -18,7 +18,8 @@ Rules, beside those of the mixer:
   agent must not lift a silence) but not `LOCK_NS`, the longest that the contract allows.
 - A key switch that silences ends all that sounds in its zones when it closes, and lifts the lock there when it opens.
   What may begin meanwhile is the agent's decision; buttons work.
-- When the agent goes away its plays end (reason "disconnected"); local plays and the lock stay.
+- When the agent goes away its plays end (reason "disconnected"), and so does the power of its boards; local plays and
+  the lock stay.
 - A button whose key switch is open does nothing: its press is "locked" instead of "pressed", and never "held".
 - All `pinned` of an `Open` are segment 0, all names of a `Pin` are the segment that it gives.
 - Every zone named in an `Open` gets exactly one `Ended`; an unknown one at once, with reason "no-such-zone".
@@ -134,9 +135,11 @@ class Voice:
         self._emit = emit
         zones = [z for z in station.zones if z.kind == "sound"]
         self.zones = [z.id for z in zones]
+        boards = [z for z in station.zones if z.kind == "screen"]
         self.mixer = Mixer(
             zones,
             cards,
+            boards=boards,
             clock=clock,
             emit=emit,
             switch=self._switch,
@@ -251,6 +254,7 @@ class Voice:
         for play in list(self.mixer.plays.values()):
             if play.local is None:
                 self._stop(play, None, "disconnected", now)
+        self.mixer.held.clear()
         self.mixer.level_every_ns = 0
         self._drill_until = 0
         self.mixer.let_through((), now)
@@ -291,6 +295,8 @@ class Voice:
                 self._end_local(command.zones, "stopped", now)
             elif isinstance(command, v.Idle):
                 self.mixer.let_through(command.zones, now)
+            elif isinstance(command, v.Hold):
+                self._hold(command, now)
             elif isinstance(command, v.Levels):
                 self.mixer.level_every_ns = max(0, command.every_ms) * 1_000_000
         except RefusedError as refusal:
@@ -334,6 +340,11 @@ class Voice:
         )
         self.mixer.open(play, mine)
         self._pin(play, 0, command.pinned)
+
+    def _hold(self, command: v.Hold, now: int) -> None:
+        if command.zone not in self.mixer.boards:
+            raise RefusedError(f"no board {command.zone!r}", zone=command.zone)
+        self.mixer.hold(command.zone, now, on=command.on, insist=command.insist)
 
     def _end_unheard(self, play: str, zone: str, reason: str, now: int) -> None:
         self._emit(v.Ended(play=play, zone=zone, at_ns=now, samples=0, reason=reason))

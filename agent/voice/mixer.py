@@ -408,7 +408,7 @@ class Card:
 
 
 class Mixer:
-    """All cards of a station, its plays and its power chains.
+    """All cards of a station, its plays, and the power chains of its zones, boards included.
 
     `tick` does everything that is due and says when it wants to be called again; it must also be called after every
     change. Events go to `emit`, relays to `switch`, faults to `fault(what, detail, zone)`.
@@ -425,10 +425,14 @@ class Mixer:
         fault: Callable[[str, str, str | None], None],
         relays: Sequence[Relay] = (),
         told: Callable[[Told, int], None] = lambda told, now: None,
+        boards: Sequence[Zone] = (),
     ) -> None:
         self.zones = {z.id: z for z in zones}
+        self.boards = {z.id for z in boards}
+        self.held: dict[str, bool] = {}
+        """Boards whose power the agent wants on, and whether for an alert."""
         self.cards = list(cards)
-        self.power = PowerPlan(chains_of(zones), {r.id: wiring_of(r) for r in relays}, clock())
+        self.power = PowerPlan(chains_of([*zones, *boards]), {r.id: wiring_of(r) for r in relays}, clock())
         self.plays: dict[str, Play] = {}
         self.level_every_ns = 0
         self._level_ns = 0
@@ -438,7 +442,7 @@ class Mixer:
         self._told = told
         self._fault = fault
         self._wanted: set[str] = set()
-        self._let_through = {z.id: False for z in zones if z.idle.power}
+        self._let_through = {z.id: False for z in [*zones, *boards] if z.idle.power}
         """Zones with an external source behind relays of its own, and whether it may be heard."""
         self._channels: dict[str, list[Channel]] = {z.id: [] for z in zones}
         self._card_of: dict[Channel, Card] = {}
@@ -528,12 +532,13 @@ class Mixer:
         return play.at_ns is None or self.power.due(zone, play.at_ns - MARGIN_NS, now)
 
     def _own_zones(self, now: int) -> None:
-        for zone, channels in self._channels.items():
-            busy = any(c.busy_until > now for c in channels)
+        for zone in [*self._channels, *self.boards]:
+            channels = self._channels.get(zone, [])
+            busy = zone in self.held or any(c.busy_until > now for c in channels)
             due = [b for c in channels for b in c.branches if self._due(b.play, zone, now)]
             fresh = [b for b in due if b.stop_reason is None]
             wanted = busy or bool(due)
-            insist = any(b.play.alert for b in fresh)
+            insist = any(b.play.alert for b in fresh) or self.held.get(zone, False)
             if zone in self._wanted and self.power.state(zone) is State.FAULT and (fresh or not wanted):
                 self._wanted.discard(zone)  # what it failed has been told; somebody else may try it again
                 self.power.release(zone, now)
@@ -553,10 +558,10 @@ class Mixer:
             elif isinstance(step, Told):
                 self._told(step, now)
             elif isinstance(step, Changed):
-                if step.zone not in self.zones:
-                    continue
+                if step.zone not in self.zones and step.zone not in self.boards:
+                    continue  # the chain of an external source
                 self._emit(Power(zone=step.zone, state=step.state.value, at_ns=now))
-                if step.state is State.FAULT:
+                if step.state is State.FAULT and step.zone in self.zones:
                     self._end_zone(step.zone, RELAY_FAULT, now)
         for zone in self._wanted:
             if any(True for other in self.power.blockers(zone) for _ in self.in_zone(other)):
@@ -565,6 +570,16 @@ class Mixer:
     def _end_zone(self, zone: str, reason: str, now: int) -> None:
         for play in list(self.in_zone(zone)):
             self.stop(play, [zone], reason, now)
+
+    def hold(self, board: str, now: int, *, on: bool, insist: bool) -> None:
+        """Keep a board's power on, or no longer. One whose chain has failed is tried again."""
+        if not on:
+            self.held.pop(board, None)
+            return
+        if board in self._wanted and self.power.state(board) is State.FAULT:
+            self._wanted.discard(board)
+            self.power.release(board, now)
+        self.held[board] = insist
 
     def let_through(self, zones: Container[str], now: int) -> None:
         """The external sources that may be heard from now on: those of these zones and no others."""

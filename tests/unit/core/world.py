@@ -124,6 +124,8 @@ class Sounding(Struct, kw_only=True):
     segments: list[tuple[float, int]] = []
     closed: bool = False
     started: bool = False
+    told: int = 0
+    """Segments whose beginning was told."""
 
     @property
     def local(self) -> bool:
@@ -223,6 +225,10 @@ class World:
         """(wall, zone, play, "begin" | "end")"""
         self.stretches: list[Stretch] = []
         self.boards: dict[str, screen.ScreenCommand] = {}
+        self.told: list[tuple[float, str, screen.ScreenCommand]] = []
+        """All that boards were told, and when."""
+        self.power: list[tuple[float, str, bool]] = []
+        """When the power of which board was held or let go."""
         self.replies: dict[int, dict[str, Any]] = {}
         self.locked: list[str] = []
         self.idle: list[str] = []
@@ -794,9 +800,12 @@ class World:
             del self.pipes[key]
 
     def _toscreen(self, c: do.ToScreen) -> None:
+        self.told.append((self.wall, c.zone, c.command))
+        if not isinstance(c.command, screen.Show | screen.Rest):
+            return
         self.boards[c.zone] = c.command
         play = c.command.play if isinstance(c.command, screen.Show) else None
-        self._queue.append(screen.Shown(at_ns=self.mono, sha256="0" * 64, play=play))
+        self._queue.append(screen.Shown(at_ns=self.mono, sha256="0" * 64, play=play, zone=c.zone))
 
     def _reply(self, c: do.Reply) -> None:
         self.replies[c.token] = c.body
@@ -825,6 +834,9 @@ class World:
                 self.drill_until_ns = until_ns
             case vo.EndLocal(zones=zones):
                 self._end_local(zones, "stopped")
+            case vo.Hold(zone=zone, on=on):
+                self.power.append((self.wall, zone, on))
+                self._queue.append(vo.Power(zone=zone, state="on" if on else "off", at_ns=self.mono))
             case vo.Lock(zones=zones):
                 self.locked = list(zones)
                 self._end_local(zones, "silenced")
@@ -871,6 +883,13 @@ class World:
                             play=running.open.play, zone=zone, at_ns=self.mono, submitted_ns=self.mono, error_ms=0.0
                         )
                     )
+            while running.started and not running.local and running.told < len(running.segments):
+                at, _ = running.segments[running.told]
+                if at > self.wall + 1e-9:
+                    break
+                started = vo.SegmentStarted(play=running.open.play, segment=running.told, at_ns=self.now.mono_of(at))
+                self._queue.append(started)
+                running.told += 1
             end = self._end_of(running)
             if end is not None and end <= self.wall + 1e-9:
                 for zone in sorted(running.zones):

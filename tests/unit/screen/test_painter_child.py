@@ -24,9 +24,26 @@ class Wall:
     def __init__(self) -> None:
         self.shown: list[bytes] = []
 
-    def show(self, rgb: bytes, sha256: str) -> tuple[int, str | None]:
-        self.shown.append(rgb)
+    rate_hz = 10.0
+
+    def prepare(self, rgb: bytes, sha256: str) -> bytes:
+        return rgb
+
+    def show(self, ready: bytes) -> tuple[int, str | None]:
+        self.shown.append(ready)
         return 0, None
+
+    def move(self, bgrx: bytes | memoryview, top: int = 0) -> None:
+        self.shown.append(bytes(bgrx))
+
+    def read(self) -> bytes:
+        return self.shown[-1]
+
+    def dim(self, percent: int) -> bool:
+        return False
+
+    def check(self) -> bool:
+        return True
 
     def close(self) -> None:
         self.shown.append(b"closed")

@@ -16,7 +16,7 @@ from PIL import Image
 
 from agent.model.config import PngOutput, WavOutput, Zone
 from agent.model.events import ChildDied
-from agent.model.screen import Page, Rest, ScreenFault, Show, Shown
+from agent.model.screen import Lasts, Page, Rest, ScreenFault, Show, Shown
 from agent.screen.client import Screens
 
 ALERT = Show(play="p1", pages=[Page(class_="emergency", title="BÃO SỐ 9 CẤP 12 – SƠ TÁN NGAY")])
@@ -32,14 +32,16 @@ class Station:
             Zone(id="bang", kind="screen", output=PngOutput(dir=str(folder), width=320, height=180)),
             Zone(id="loa", kind="sound", output=WavOutput(path="x.wav")),
         ]
-        self.screens = Screens(zones, self.post)
+        self.screens = Screens(zones, self.post, folder)
 
     def post(self, event: Struct, *, urgent: bool = False) -> None:
         self.events.put(event)
 
     def next(self, kind: type[Struct]) -> Struct:
-        """The next event, which is to be of that kind."""
+        """The next event, which is to be of that kind; how long a show lasts may be told at any time."""
         event = self.events.get(timeout=20)
+        while kind is not Lasts and isinstance(event, Lasts):
+            event = self.events.get(timeout=20)
         assert isinstance(event, kind), event
         return event
 
@@ -68,6 +70,7 @@ def test_a_frame_is_reported_with_the_hash_of_its_pixels(station: Station) -> No
 def test_when_the_agent_is_gone_the_board_ends_dark_and_in_order(station: Station) -> None:
     station.screens.send("bang", ALERT)
     station.next(Shown)
+    station.next(Lasts)
     assert station.index()[-1]["to"] is None
     station.screens.stop()
     assert station.index()[-1]["to"] is not None
