@@ -54,6 +54,7 @@ from agent.ports import Link
 from agent.screen.client import Screens
 from agent.sound import chimes, messages
 from agent.sound.feeds import DecoderFeeds
+from agent.sound.loudness import Loudness
 from agent.sound.speech import OfflineSpeech
 from agent.store.database import SqliteStore
 from agent.store.library import ContentLibrary, adopt
@@ -129,6 +130,7 @@ class App:
             plugins=run / "vlc",
             unit=run / "decoder.sock" if supervised else None,
         )
+        self.loudness = Loudness(self.inbox, self.feeds)
         catalogue = Catalogue(config, _chimes(), self._media_path, self.speech.speaks)
         replay = ReplayMemory.load(snapshot, earliest)
         catalogue.messages.update(messages.recorded(data, [m.id for m in config.stored]))
@@ -160,6 +162,7 @@ class App:
             do.ToScreen: lambda c: self.screens.send(c.zone, c.command),
             do.Speak: lambda c: self.speech.render(c.key, c.text, c.lang),
             do.PinMessage: self._pin,
+            do.Measure: lambda c: self.loudness.ask(c.sha256, c.path),
             do.Want: lambda c: self.library.want(c.needs),
             do.Expand: self.worker.ask,
             do.Persist: lambda c: self.store.submit(c.batch, c.writes),

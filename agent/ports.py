@@ -106,6 +106,8 @@ class Piece(Struct, frozen=True):
     item: int
     path: str | None = None
     url: str | None = None
+    gain_db: float = 0.0
+    """Of the file, so that all are equally loud; never so much that it clips."""
     seconds: float | None = None
     silence_s: float = 10.0
     silence_dbfs: float = -60.0

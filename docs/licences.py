@@ -43,6 +43,7 @@ DEBIAN: Mapping[str, tuple[str, str]] = {
         "LGPL-2.1-or-later, some plugins GPL-2.0-or-later",
         "loaded by decoder children only; brings libsoxr (LGPL-2.1-or-later)",
     ),
+    "libebur128-1": ("MIT", "loaded by the children that measure loudness"),
     "espeak-ng": ("GPL-3.0-or-later", "speech: run as a process, never linked"),
     "libasound2-dev": ("LGPL-2.1-or-later", "ALSA's library, linked by pyalsaaudio in the voice process"),
     "ffmpeg": ("LGPL-2.1-or-later, in Debian's build GPL-2.0-or-later", "the demo's sounds: run as a process"),

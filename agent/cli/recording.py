@@ -56,6 +56,7 @@ def record(context: Context, name: str, file: Path | None, device: str, seconds:
             else:
                 _convert(file, sound)
             length = _length(sound)
+            _level(sound)
             _put(sound, folder / f"{name}.wav")
     except OSError as error:
         raise click.ClickException(_("The recording cannot be kept: {detail}.").format(detail=error)) from None
@@ -143,6 +144,24 @@ def _length(path: Path) -> float:
     if seconds < SHORTEST_S:
         raise click.ClickException(_("The recording is shorter than {seconds} s.").format(seconds=SHORTEST_S))
     return seconds
+
+
+def _level(path: Path) -> None:
+    """As loud as what the station speaks itself; as it is where loudness cannot be measured."""
+    import audioop
+
+    from agent.model.loudness import gain
+    from drivers import ebur128
+
+    with wave.open(str(path), "rb") as sound:
+        pcm = sound.readframes(sound.getnframes())
+    try:
+        change = gain(*ebur128.measure(pcm, RATE))
+    except OSError:
+        return
+    with wave.open(str(path), "wb") as levelled:
+        levelled.setparams((1, BYTES_PER_SAMPLE, RATE, 0, "NONE", ""))
+        levelled.writeframes(audioop.mul(pcm, BYTES_PER_SAMPLE, 10 ** (change / 20)))
 
 
 def _put(sound: Path, target: Path) -> None:

@@ -25,6 +25,7 @@ class Cue(Struct, kw_only=True):
     content: str | None = None
     """SHA-256 for the play log: of the media file, or of the spoken, recorded or chime WAV."""
     path: str | None = None
+    gain_db: float = 0.0
     samples: int | None = None
     pinned: str | None = None
     url: str | None = None
@@ -45,6 +46,7 @@ class Cue(Struct, kw_only=True):
             item=self.item,
             path=self.path,
             url=self.url,
+            gain_db=self.gain_db,
             seconds=self.seconds,
             silence_s=self.silence_s,
             silence_dbfs=self.silence_dbfs,
@@ -96,6 +98,8 @@ class Catalogue:
         """Media that cannot be had: SHA-256 → why."""
         self.troubled: dict[str, str] = {}
         """Media that cannot be had for now, and is tried again: SHA-256 → why."""
+        self.gains: dict[str, float] = {}
+        """Media whose loudness is known: SHA-256 → dB by which it is changed."""
 
     def unknown(self, items: Iterable[Item]) -> str | None:
         """Why an item can never sound here (an unknown chime, message or relay), or None."""
@@ -142,6 +146,10 @@ class Catalogue:
                 yield item.media
             yield from self.media(self._fallback(item))
 
+    def path(self, sha256: str) -> str | None:
+        """Where a media file is, if it is here."""
+        return self._media_path(sha256)
+
     def _media(self, index: int, media: Media) -> Cue:
         if media.type.partition("/")[0] not in ("audio", "video", "application"):
             return Cue(item=index, failed="not sound")
@@ -149,7 +157,8 @@ class Catalogue:
             return Cue(item=index, content=media.sha256, failed=self.lost[media.sha256])
         path = self._media_path(media.sha256)
         samples = None if media.duration_s is None else round(media.duration_s * RATE)
-        return Cue(item=index, content=media.sha256, path=path, samples=samples, pending=path is None)
+        gain = self.gains.get(media.sha256, 0.0)
+        return Cue(item=index, content=media.sha256, path=path, samples=samples, pending=path is None, gain_db=gain)
 
     def _live(self, index: int, item: Item, seconds: float | None) -> Cue:
         fallback = [self.cue(index, i) for i in self._fallback(item)]

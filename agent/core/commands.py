@@ -64,6 +64,13 @@ class PinMessage(Struct, frozen=True):
     path: str
 
 
+class Measure(Struct, frozen=True):
+    """Measure how loud a media file is; answered by `Measured`."""
+
+    sha256: str
+    path: str
+
+
 class Want(Struct, frozen=True):
     """The media that is needed from now on."""
 
@@ -148,6 +155,7 @@ Command = (
     | ToScreen
     | Speak
     | PinMessage
+    | Measure
     | Want
     | Expand
     | Persist

@@ -94,6 +94,8 @@ class Gate:
         """Bulletin → everyday button, while its order goes through the door: only a button may open the microphone."""
         self._arrived_ns = 0
         """When the order that is being taken in arrived (monotonic); 0: it was made here."""
+        self._measuring: dict[str, int] = {}
+        """Media whose loudness is being measured: SHA-256 → since when (monotonic ns)."""
         self.drill_until_ns = 0
         """Until then what the commune's buttons start is an exercise (monotonic)."""
         self.storage_bad: str | None = None

@@ -14,9 +14,10 @@ from agent.core.outcomes import Outcomes
 from agent.core.programme import By, Programme, Stage
 from agent.model import config as conf
 from agent.model import events as ev
-from agent.model import orders
+from agent.model import loudness, orders
 from agent.model import voice as vo
 from agent.model.orders import Item
+from agent.model.records import DropValue, PutValue
 from agent.model.time import Instant
 from agent.ports import Need
 
@@ -30,6 +31,10 @@ BRIDGE_S = 10.0
 SOME_DAY = 4e9
 """Due time of what clusters will want by a schedule that is not this station's own."""
 DRILL_CHIME = "drill"
+LOUDNESS = "loudness/"
+"""Named values: how loud media is, "lufs peak"."""
+MEASURE_NS = 5 * 10**9
+"""So long a programme waits for its content to be measured; an emergency does not."""
 
 
 class Readiness(Outcomes):
@@ -57,6 +62,8 @@ class Readiness(Outcomes):
             return self.voice_up
         cues = self._cues(p, zone)
         if all(c.failed is not None for c in cues):
+            return False
+        if any(now.mono_ns - self._measuring.get(c.content or "", -MEASURE_NS) < MEASURE_NS for c in cues):
             return False
         opens = max(self._due(p) - self._lead[zone], p.received_at + FALLBACK_S)
         if now.wall < opens and any(c.fallback_pending for c in cues):
@@ -155,6 +162,37 @@ class Readiness(Outcomes):
         self.ledger.alarm("content", event.detail, now.wall)
         self._content_changed()
 
+    def _measure(self, sha256: str, path: str, now: Instant) -> None:
+        """Have the loudness of a file measured, once."""
+        if self.config.content.loudness_lufs is None or sha256 in self.catalogue.gains or sha256 in self._measuring:
+            return
+        self._measuring[sha256] = now.mono_ns
+        self._act.append(do.Measure(sha256, path))
+
+    def _measured(self, event: ev.Measured, now: Instant) -> None:
+        self._measuring.pop(event.sha256, None)
+        if event.detail:
+            self.ledger.alarm("loudness", f"{event.sha256[:8]}: {event.detail}", now.wall)
+        elif event.lufs is not None:
+            self.ledger.write(
+                PutValue(key=LOUDNESS + event.sha256, value=f"{event.lufs:.2f} {event.peak:.2f}".encode())
+            )
+        self._know_loudness(event.sha256, event.lufs, event.peak)
+
+    def _restore_loudness(self, key: str, value: bytes) -> None:
+        """What was measured before the boot; of media that is gone it is forgotten."""
+        sha256 = key.removeprefix(LOUDNESS)
+        if self.catalogue.path(sha256) is not None:
+            lufs, peak = value.split()
+            self._know_loudness(sha256, float(lufs), float(peak))
+        else:
+            self.ledger.write(DropValue(key=key))
+
+    def _know_loudness(self, sha256: str, lufs: float | None, peak: float) -> None:
+        target = self.config.content.loudness_lufs
+        if target is not None:
+            self.catalogue.gains[sha256] = loudness.gain(lufs, peak, target)
+
     def _want(self, now: Instant) -> None:
         """Say what media is needed, when that may have changed: programmes, schedules, or a minute of time."""
         if now.trusted:
@@ -200,6 +238,9 @@ class Readiness(Outcomes):
         for media in self._media_of(p):
             if (media.sha256, media.url) not in asked:
                 self.catalogue.lost.pop(media.sha256, None)
+            path = self.catalogue.path(media.sha256)
+            if path is not None:
+                self._measure(media.sha256, path, self._now)
         if any(self._zones[z].kind == "sound" for z in p.parts if z in self._zones):
             self._speak([*p.items, *p.fallback])
 

@@ -24,7 +24,7 @@ from agent.core.ledger import Ledger
 from agent.core.outcomes import NOT_SHOWN
 from agent.core.plays import heard
 from agent.core.programme import By, Part, Position, Programme, Stage, State, Step, decode
-from agent.core.readiness import BRIDGE_S, LATE_S, shows
+from agent.core.readiness import BRIDGE_S, LATE_S, LOUDNESS, shows
 from agent.core.report import Reporter
 from agent.core.silences import SILENCES_KEY
 from agent.model import config as conf
@@ -149,7 +149,10 @@ class Station(Admission):
                 self.catalogue.lost.pop(event.sha256, None)
                 self.catalogue.troubled.pop(event.sha256, None)
                 self._content_changed()
+                self._measure(event.sha256, event.path, now)
                 self._picture_came(event.sha256, now)
+            case ev.Measured():
+                self._measured(event, now)
             case ev.MediaFailed():
                 self._media_failed(event, now)
             case ev.MessageRecorded():
@@ -303,6 +306,8 @@ class Station(Admission):
         for value_key, value in snapshot.values.items():
             if value_key.startswith("tombstone/"):
                 self._tombstones[value_key.removeprefix("tombstone/")] = float(value)
+            elif value_key.startswith(LOUDNESS):
+                self._restore_loudness(value_key, value)
             elif value_key.startswith("accepted/"):
                 self.calendar.accepted.add(value_key.removeprefix("accepted/"))
         if self.config.trust.station_authority is not None:

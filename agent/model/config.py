@@ -114,6 +114,9 @@ class Content(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where media may come from. `allowed_hosts`: host or host:port, exact. `ca`: PEM file for private CAs."""
 
     allowed_hosts: list[str] = []
+    loudness_lufs: Annotated[float, Meta(ge=-40, le=-10)] | None = None
+    """Media is brought to this loudness (EBU R128), without clipping; None: it is played as loud as it came.
+    What the station speaks and what is recorded with `tram record` is at −20 LUFS in any case."""
     ca: str | None = None
     max_mb: Annotated[int, Meta(ge=16)] = 4096
 

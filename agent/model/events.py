@@ -89,6 +89,15 @@ class MediaFailed(Struct, frozen=True):
     final: bool
 
 
+class Measured(Struct, frozen=True):
+    """How loud a media file is: `lufs` (EBU R128; None: not known, `detail` may say why) and true peak in dBTP."""
+
+    sha256: str
+    lufs: float | None
+    peak: float
+    detail: str = ""
+
+
 class SpeechReady(Struct, frozen=True):
     """Text was spoken into a WAV file (48 000 Hz, mono, 16 bit). `key` as given to `Speech.render`."""
 
@@ -202,6 +211,7 @@ __all__ = [
     "FeedMark",
     "LinkDown",
     "LinkUp",
+    "Measured",
     "MediaFailed",
     "MediaReady",
     "MessageRecorded",

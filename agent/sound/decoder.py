@@ -255,7 +255,7 @@ class Decoder:
             # What was announced is not exceeded by more than a margin; an endless file ends.
             self._out.begin(piece["item"], _DAY if seconds is None else round((seconds * 1.05 + 2) * RATE))
             try:
-                given = self._file(piece["path"])
+                given = self._file(piece["path"], 10 ** (piece.get("gain_db", 0.0) / 20))
             except ItemFullError:
                 return "cut: longer than announced"
             if not given:
@@ -267,14 +267,14 @@ class Decoder:
         except ItemFullError:
             return ""
 
-    def _file(self, path: str | int) -> bool:
+    def _file(self, path: str | int, gain: float = 1.0) -> bool:
         """Play one file (a path, or its open descriptor). Returns whether it had any sound, be it skipped."""
         before = self._out.skip_bytes
         try:
             with open(os.dup(path) if isinstance(path, int) else path, "rb") as file:
                 file.seek(0)
                 for pcm in self._samples(file):
-                    self._out.write(pcm)
+                    self._out.write(pcm if gain == 1.0 else audioop.mul(pcm, _SAMPLE, gain))
         except OSError as error:
             raise ItemError(error.strerror or str(error)) from None
         return self._out.samples > 0 or self._out.skip_bytes < before

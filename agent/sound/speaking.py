@@ -3,8 +3,8 @@
 The job: `text`, `lang`, `voice`, `speed` (words a minute), `path`, `engine` and `resampler` (modules of `drivers`).
 Answers with JSON on stdout: `{}` or `{"error": text}`.
 
-Level: the sounding part (10 ms windows within 40 dB of the loudest) is brought to −20 dBFS RMS, a full-scale sine
-being −3.01, but peaks never above −1 dBFS. The engine's silence is cut to 50 ms in front and 200 ms behind.
+Level: −20 LUFS (EBU R128), but true peaks never above −1 dBTP; a word too short to have a loudness by that measure is
+brought to −20 dBFS RMS. The engine's silence is cut to 50 ms in front and 200 ms behind.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import audioop
 import importlib
 import io
 import json
+import math
 import os
 import sys
 import wave
 from pathlib import Path
 from typing import Any
 
+from agent.model.loudness import PEAK_DBTP, TARGET_LUFS
 from agent.sound import wav
 from agent.sound.normalise import spoken
 
-TARGET_DBFS = -20.0
-PEAK_DBFS = -1.0
 _WINDOW = wav.RATE // 100 * 2
 _FRONT, _BEHIND = 5, 20
 
@@ -32,7 +32,7 @@ class UnspeakableError(Exception):
     """Nothing came of the text; the text of this is for people."""
 
 
-def levelled(pcm: bytes) -> bytes:
+def levelled(pcm: bytes, meter: str = "drivers.ebur128") -> bytes:
     """The speech at its level, without the engine's silence. Raises UnspeakableError when nothing sounds."""
     levels = [audioop.rms(pcm[i : i + _WINDOW], 2) for i in range(0, len(pcm), _WINDOW)]
     floor = max(levels, default=0) / 100
@@ -40,9 +40,10 @@ def levelled(pcm: bytes) -> bytes:
     if not sounding:
         raise UnspeakableError("there is nothing to say in it")
     pcm = pcm[max(sounding[0] - _FRONT, 0) * _WINDOW : (sounding[-1] + 1 + _BEHIND) * _WINDOW]
-    rms = (sum(levels[n] ** 2 for n in sounding) / len(sounding)) ** 0.5
-    gain = min(32768 * 10 ** (TARGET_DBFS / 20) / rms, 32767 * 10 ** (PEAK_DBFS / 20) / audioop.max(pcm, 2))
-    return audioop.mul(pcm, 2, gain)
+    lufs, peak = importlib.import_module(meter).measure(pcm, wav.RATE)
+    if lufs is None:
+        lufs = 20 * math.log10((sum(levels[n] ** 2 for n in sounding) / len(sounding)) ** 0.5 / 32768)
+    return audioop.mul(pcm, 2, 10 ** (min(TARGET_LUFS - lufs, PEAK_DBTP - peak) / 20))
 
 
 def render(job: dict[str, Any]) -> None:

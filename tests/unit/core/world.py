@@ -756,6 +756,9 @@ class World:
             return
         self._queue.append(ev.SpeechReady(c.key, f"/speech/{c.key}.wav", c.key.encode().hex()[:64].ljust(64, "0"), 3.0))
 
+    def _measure(self, c: do.Measure) -> None:
+        self._queue.append(ev.Measured(c.sha256, -26.0, -12.0))
+
     def _expand(self, c: do.Expand) -> None:
         zone = ZoneInfo(self.config.timezone)
         starts = {e.id: recurrence.expand(e, zone, c.after, c.before) for e in c.entries}
