@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--image", type=Path, help="a folder that image-build/build has made, instead of building one")
     parser.addoption("--board", default="virtual", help="virtual, or ssh:HOST (see hil-tests/README.md)")
 
 
@@ -39,8 +40,11 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def image() -> Path:
+def image(pytestconfig: pytest.Config) -> Path:
     """The virtual board's image; built if it is not there."""
+    given = pytestconfig.getoption("image")
+    if isinstance(given, Path):
+        return given
     built = subprocess.run(
         [ROOT / "image-build" / "build", "virtual-board"], stdout=subprocess.PIPE, text=True, check=True
     )

@@ -29,6 +29,7 @@ BOOT_LIMIT_S = 900.0
 BOOT_USUAL_S = 25.0
 """From power on to the first answer where nothing else runs."""
 WAV_HEADER = 44
+CARD = "virtio-sound-pci,audiodev=sound,streams=1"
 PINS = "/sys/devices/platform/gpio-sim.0"
 
 
@@ -56,8 +57,10 @@ class Wire:
                 more = self._socket.recv(1 << 16)
             except TimeoutError:
                 return None
+            except ConnectionError:
+                more = b""
             if not more:
-                raise BoardError("the emulator has ended")
+                raise BoardError("the emulator has ended; its last words are in emulator.log")
             self._rest += more
         line, self._rest = self._rest.split(b"\n", 1)
         try:
@@ -275,6 +278,14 @@ class VirtualBoard:
         """Plug the cable in or out."""
         self.monitor("set_link", name="nic", up=up)
 
+    def unplug_sound(self) -> None:
+        """Take the sound card out of its slot."""
+        self.monitor("device_del", id="card")
+
+    def plug_sound(self) -> None:
+        """Put it back."""
+        self.monitor("device_add", driver="virtio-sound-pci", id="card", bus="soundslot", audiodev="sound", streams=1)
+
     # -- the emulator ------------------------------------------------------------------------------------------------
 
     def _command(self) -> list[str]:
@@ -290,7 +301,7 @@ class VirtualBoard:
             *("-device", "virtio-blk-pci,drive=disk", "-device", "virtio-rng-pci"),
             *("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,id=nic,romfile="),
             *("-audiodev", f"wav,id=sound,path={self.recording},out.frequency=48000"),
-            *("-device", "virtio-sound-pci,audiodev=sound,id=card,streams=1"),
+            *("-device", "pcie-root-port,id=soundslot,chassis=1", "-device", f"{CARD},bus=soundslot,id=card"),
             *("-device", "i6300esb", "-watchdog-action", "reset"),
             *("-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"),
             *("-chardev", f"socket,id=agent,path={folder / 'agent'},server=on,wait=off"),
