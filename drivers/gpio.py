@@ -92,12 +92,22 @@ class GpioBoard:
         return faults
 
     def close(self) -> None:
-        """Every relay off, then the lines are given back. Can be called twice."""
-        for device in self._relays.values():
-            if not device.closed:
-                device.off()
-        for device in [*self._relays.values(), *self._inputs.values()]:
-            device.close()
+        """Every relay off, then the lines are given back. Can be called twice.
+
+        A line that cannot be given back is a fault, and the others are. lgpio fails with "GPIO busy" when its own
+        thread was just looking at the line; the process that holds it is about to end.
+        """
+        for name, device in self._relays.items():
+            try:
+                if not device.closed:
+                    device.off()
+            except self._errors as error:
+                self._faults.append(f"relay {name}: {error}")
+        for name, device in [*self._relays.items(), *self._inputs.items()]:
+            try:
+                device.close()
+            except Exception as error:  # noqa: BLE001 - lgpio raises its own classes
+                self._faults.append(f"line {name}: {error}")
 
 
 def key_switches(buttons: Sequence[Button]) -> list[tuple[str, int, bool]]:

@@ -235,6 +235,8 @@ class Loop:
             self._voice.finish(now)
         finally:
             self._board.close()
+            for detail in self._board.take_faults():
+                log("fault", word="gpio", detail=detail)
             self._close_control()
             for card in self._cards:
                 card.sink.close(time.monotonic_ns())
