@@ -91,6 +91,17 @@ def _other(kind: str) -> str:
         ("-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----", "bad-request"),
         ("ă" * 100, "bad-request"),
     ],
+    ids=[
+        "another device's name",
+        "the publisher's name",
+        "two names",
+        "an RSA key",
+        "another curve",
+        "a forged signature",
+        "nothing",
+        "no request within",
+        "no PEM",
+    ],
 )
 def test_a_bad_request_is_refused_and_does_not_use_the_code_up(request_: str, reason: str, register: Register) -> None:
     code = register.new_code("xa-mau", NOW)
