@@ -372,7 +372,7 @@ class Fetcher:
 
     def _open(self) -> Web:
         if self._web is None:
-            s, parent = self._settings, self._settings["parent"]
+            s, parent = self._settings, self._settings.get("parent")
             policy = Policy(s["allowed_hosts"], parent=None if parent is None else parent["url"])
             self._web = Web(policy, s["ca"], s["connect_timeout_s"], s["read_timeout_s"], parent)
         return self._web

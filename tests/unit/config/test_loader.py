@@ -70,6 +70,8 @@ def test_ten_mistakes_in_one_file_are_all_shown_with_place_reason_and_remedy(tmp
         assert remedy in str(problem.remedy)
 
 
+LINK = "{host: 0.0.0.0, ca: a, cert: b, key: c, group: g}"
+
 MISTAKES: dict[str, tuple[str, str, str, str]] = {
     # name: (text replaced, by what, path of the problem, words of reason or remedy)
     "value missing": ("id: xa-mau", "id:", "device.id", "no value"),
@@ -319,6 +321,42 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
         "No zone has the tag",
     ),
     "cluster of no zone": ("zones:", "clusters: [{id: a, zone: lo}]\nzones:", "clusters[0].zone", "“loa”"),
+    "cluster that runs Trạm, and no link": (
+        "zones:",
+        "clusters: [{id: a, device: cum-1}]\nzones:",
+        "clusters[0].device",
+        "no link for it",
+    ),
+    "cluster of a device and a zone": (
+        "zones:",
+        f"cluster_link: {LINK}\nclusters: [{{id: a, device: cum-1, zone: loa}}]\nzones:",
+        "clusters[0].zone",
+        "a device and a zone",
+    ),
+    "two clusters of one device": (
+        "zones:",
+        f"cluster_link: {LINK}\nclusters: [{{id: a, device: cum-1}}, {{id: b, device: cum-1}}]\nzones:",
+        "clusters[1].device",
+        "already used",
+    ),
+    "station with a parent": (
+        "zones:",
+        "parent: {host: h, ca: a, cert: b, key: c}\nzones:",
+        "parent",
+        "A station has no parent",
+    ),
+    "library of the parent without its path": (
+        "zones:",
+        "parent: {host: h, ca: a, cert: b, key: c, media: 'https://h:8443'}\nzones:",
+        "parent.media",
+        "the address of the station's library",
+    ),
+    "link on an address with a scheme": (
+        "zones:",
+        "cluster_link: {host: 'https://h', ca: a, cert: b, key: c, group: g}\nzones:",
+        "cluster_link.host",
+        "name of a machine",
+    ),
     "source as its own fallback": (
         "zones:",
         "sources: [{id: a, url: 'http://h/x', fallback: {relay: a, duration_s: 5}}]\nzones:",
