@@ -20,6 +20,8 @@ QUIET = "loa-dem"
 """A second loudspeaker zone of the acceptance station, in quiet hours all day."""
 DELAY_MS = 150
 """How much later that zone sounds, so that it makes no echo."""
+BUFFER_MS = 200
+"""How far the card writes ahead here: a busy machine shall not tear the sound. Start errors are measured elsewhere."""
 DEAD = "dai-tat"
 """A relay source that nobody serves."""
 
@@ -42,14 +44,14 @@ def folder() -> Iterator[Path]:
                 stderr=told,
             )
         try:
-            until(lambda: (out / "connection.json").exists() or demo.poll() is not None, "the training station", 90)
+            until(lambda: (out / "connection.json").exists() or demo.poll() is not None, "the training station")
             if demo.poll() is not None:
                 raise LateError(f"tram demo --hold ended: {log.read_text('utf-8', 'replace')[-2000:]}")
             yield out
         finally:
             demo.terminate()
             try:
-                demo.wait(20)
+                demo.wait(60)
             except subprocess.TimeoutExpired:
                 demo.kill()
 
@@ -71,14 +73,15 @@ def session(folder: Path, server: HostileServer) -> Iterator[Training]:
     if not any(source["id"] == DEAD for source in configuration["sources"]):
         dead = {"id": DEAD, "name": "Đài đã tắt", "url": "http://127.0.0.1:9/x.mp3", "silence_s": 1}
         configuration["sources"].append(dead | {"fallback": [{"chime": "gong"}]})
+    first = next(zone for zone in configuration["zones"] if zone["kind"] == "sound")
+    first["output"]["buffer_ms"] = BUFFER_MS
     if not any(zone["id"] == QUIET for zone in configuration["zones"]):
-        first = next(zone for zone in configuration["zones"] if zone["kind"] == "sound")
         configuration["zones"].append(
             {
                 "id": QUIET,
                 "name": "Loa đêm",
                 "kind": "sound",
-                "output": {"driver": "wav", "path": first["output"]["path"]},
+                "output": dict(first["output"]),
                 "rules": {"quiet_hours": ["00:00-24:00"]},
                 "tags": ["dem"],
                 "delay_ms": DELAY_MS,

@@ -32,8 +32,10 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 """How long a condition may take on a slow, busy machine; nothing here measures speed."""
+AUDIBLE = 0.02
+"""Samples above this are sound, not what is left of a fade."""
 HEADER = 44
 LOCAL = timezone(timedelta(hours=7))
 TERMINAL = {"done", "failed", "rejected"}
@@ -275,6 +277,15 @@ def rms_dbfs(sound: np.ndarray) -> float:
 # the station
 
 
+def error_of(entry: dict[str, Any], due: float) -> float:
+    """Milliseconds between when it was to begin and when it did: the log's three statements agree, and never early."""
+    assert abs(epoch(entry["planned"]) - due) < 0.002, entry
+    error = (epoch(entry["started"]) - due) * 1000
+    assert abs(error - entry["start_error_ms"]) < 2, entry
+    assert error > -2, entry
+    return error
+
+
 class Bulletin:
     """One broadcast that was sent."""
 
@@ -401,7 +412,7 @@ class Training:
         for bulletin in left:
             self.order(bulletin.authority, "cancel", {"ids": [bulletin.id]})
         for bulletin in left:
-            bulletin.ended(10)
+            bulletin.ended()
 
     # what the station says
 
@@ -458,7 +469,7 @@ class Training:
 
     def control(self, verb: str, **args: Any) -> dict[str, Any]:
         with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(60)
+            sock.settimeout(PATIENCE_S)
             sock.connect(self.device["control"])
             sock.sendall(json.dumps({"do": verb, **args}).encode() + b"\n")
             with sock.makefile("rb") as lines:
@@ -470,7 +481,7 @@ class Training:
         """Run a `tram` command for this device."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("LC_")} | {"LANG": "C.UTF-8"}
         command = [sys.executable, "-m", "agent", "--lang", lang, words[0], "--config", str(self.config), *words[1:]]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S, env=environment)
 
     def status(self) -> dict[str, Any]:
         """What `tram status` says; waits for a station that is just starting."""
@@ -507,14 +518,34 @@ class Training:
             | changes
         }
 
+    def have(self, *items: dict[str, Any]) -> None:
+        """Play these once, almost inaudibly: from then on the station has their content, and nothing waits for it."""
+        self.broadcast(self.commune, list(items), volume_db=-60).done()
+
     def recording(self) -> tuple[float, int, int]:
         """t0, rate and number of channels, as they are now."""
         told = json.loads((self.out / "station.json").read_text("utf-8"))
         return told["t0"], told["rate"], len(told["zones"])
 
     def heard(self, begin: float, end: float, zone: str | None = None) -> np.ndarray:
-        """What went out in a zone between two moments (epoch), one float a sample; waits until it has been written."""
+        """What went out in a zone between two moments (epoch), one float a sample; waits until they have passed.
+
+        A sample's place in the recording is its moment, and what has passed without being written stays silence.
+        """
         until(lambda: time.time() > end + 0.1, "the moment itself", end - time.time() + 5)
+        return self._recorded(begin, end, zone)
+
+    def hear(self, since: float, zone: str | None = None) -> float:
+        """Wait for a sound; the moment (epoch) of the first audible sample from `since` on."""
+
+        def onset() -> float | None:
+            audible = np.flatnonzero(np.abs(self._recorded(since, time.time(), zone)) > AUDIBLE)
+            return since + float(audible[0]) / self.recording()[1] if len(audible) else None
+
+        found: float = until(onset, "a sound")
+        return found
+
+    def _recorded(self, begin: float, end: float, zone: str | None) -> np.ndarray:
         t0, rate, channels = self.recording()
         channel = next(z["channel"] for z in self.device["zones"] if z["id"] == (zone or self.sound_zone))
         first, last = round((begin - t0) * rate), round((end - t0) * rate)
@@ -535,9 +566,9 @@ class Training:
         width = round(window_s * 48_000)
         return [pitch(sound[i : i + width]) for i in range(0, len(sound) - width + 1, width)]
 
-    def idle(self) -> None:
-        """Until nobody owns a zone."""
-        until(lambda: not any("owner" in z for z in self.status()["zones"].values()), "an idle station")
+    def underruns(self) -> int:
+        """How often voice said that samples came too late: what sounded then is longer than it should be."""
+        return sum(e["on"] for e in self.events("alarm") if e["what"] == "voice-xrun")
 
     def board(self) -> Iterator[dict[str, Any]]:
         yield from json.loads((self.out / "board" / "index.json").read_text("utf-8"))

@@ -11,21 +11,21 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.demo.customer import Training, pitch, tone, until
+from tests.demo.customer import PATIENCE_S, Training, pitch, tone, until
 
 pytestmark = [pytest.mark.demo, pytest.mark.xdist_group("station-programmes")]
 
 
 def province(station: Training, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "agent", "--lang", "en", "province", "--dir", str(station.out), *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
 
 
 def test_the_provinces_own_tool_raises_an_alarm_and_follows_it(station: Training) -> None:
     done = province(
         station,
         *("emergency", "--as", "province", "--to", station.id, "--title", "Diễn tập", "--text", "Thử còi."),
-        *("--chime", "none", "--wait", "40"),
+        *("--chime", "none", "--wait", "90"),
     )
     if "replayed" in done.stdout:
         pytest.skip("this station has had orders of a greater count already")

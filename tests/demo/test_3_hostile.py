@@ -94,13 +94,13 @@ def test_hostile_media_costs_its_item_only(station: Training, server: HostileSer
     }
     alone = station.broadcast(station.province, [cases["another file than its hash"]])
     for n, (case, bulletin) in enumerate(sent.items()):
-        ack = bulletin.ended(90)
+        ack = bulletin.ended()
         assert ack["state"] == "done", (case, ack)
         (entry,) = bulletin.entries()
         good = bulletin.claims["args"]["items"][1]["media"]["sha256"]
         assert entry["content"][-1] == good, (case, entry)
         assert pitch(station.heard_entry(entry)[-7200:]) == pytest.approx(1200 + 40 * n, abs=25), case
-    ack = alone.ended(90)
+    ack = alone.ended()
     assert (ack["state"], ack["zones"][station.sound_zone]["reason"]) == ("failed", "content-unavailable"), ack
     heard = station.pitches(started, time.time() - 0.2, 0.1)
     assert not [p for p in heard if abs(p - SECRET_HZ) < 60], "what should never have been played was"
@@ -131,7 +131,7 @@ def test_an_emergency_whose_content_cannot_be_had_does_not_keep_the_zone(
     alone = station.broadcast(station.province, [nothing], class_="emergency")
     mixed.done()
     assert pitch(station.heard_entry(mixed.entries()[0])[-7200:]) == pytest.approx(4000, abs=30)
-    ack = alone.ended(60)
+    ack = alone.ended()
     assert (ack["state"], ack["zones"][station.sound_zone]["reason"]) == ("failed", "content-unavailable")
 
 
@@ -144,7 +144,7 @@ def test_a_hundred_megabytes_that_are_no_sound(station: Training, server: Hostil
         )
         alarm = station.broadcast(station.province, [station.media(tones(4000, 0.3))], class_="emergency")
         alarm.done()
-        sent.done(60)
+        sent.done()
         assert pitch(station.heard_entry(sent.entries()[0])[-9600:]) == pytest.approx(1000, abs=20)
     finally:
         del server.files["/big.mp3"]
@@ -278,7 +278,7 @@ def test_several_hundred_damaged_orders_leave_the_station_alive(station: Trainin
     since = len(station.watcher.messages)
     for op, args in (("silence", silence), ("schedule", {"entries": []})):
         sent = station.state(station.province, op, args | {"version": number() + 1000})
-        sent.done(60)
+        sent.done()
     taken = {m.body.get("id") for m in station.watcher.all("ack") if m.body["state"] == "accepted"}
     ids = sorted(i for i in taken if i)
     for at in range(0, len(ids), 64):

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from tests.demo.customer import (
@@ -17,6 +16,7 @@ from tests.demo.customer import (
     Key,
     Training,
     epoch,
+    error_of,
     general,
     number,
     pitch,
@@ -24,7 +24,7 @@ from tests.demo.customer import (
     rms_dbfs,
     until,
 )
-from tests.demo.test_2_programmes import button_entries, scale, silence, siren, steps, tones
+from tests.demo.test_2_programmes import NEAR_S, STEP_S, button_entries, scale, silence, siren, steps, tones
 
 __all__ = ["scale", "tones"]
 
@@ -55,16 +55,17 @@ def births(station: Training) -> list[int]:
 
 
 def test_what_happens_without_a_link_arrives_once_when_it_is_back(station: Training, scale: Path, tones: Any) -> None:
-    sent = station.broadcast(station.province, [station.media(scale)], start=rfc3339(time.time() + 2.5))
+    sent = station.broadcast(station.province, [station.media(scale)], start=rfc3339(time.time() + 6))
     sent.wait("accepted")
-    since = len(station.watcher.messages)
     known = len(station.log())
     before = len(button_entries(station))
     station.control("link", up=False)
+    until(lambda: not station.status()["online"], "the station knows that it is alone")
+    since = len(station.watcher.messages)
     pressed = time.time()
     station.control("press", button="khan-cap", seconds=0.2)
     offline = station.broadcast(station.province, [station.media(tones(4000, 0.5))], class_="emergency")
-    assert np.abs(station.heard(pressed, pressed + 0.8)).max() > 0.05, "the button sounds at once"
+    heard = station.hear(pressed)
     station.control("press", button="dung", seconds=0.1)
     until(lambda: sent.id in station.tram("log", "--format", "json").stdout, "the programme in the device's own log")
     assert not station.acks(offline.jti)
@@ -75,7 +76,7 @@ def test_what_happens_without_a_link_arrives_once_when_it_is_back(station: Train
     offline.done()
     sent.done()
     (button,) = until(lambda: button_entries(station)[before:], "the button's entry")
-    assert 0 <= epoch(button["started"]) - pressed < 0.5, "the button sounded at once"
+    assert abs(epoch(button["started"]) - heard) < NEAR_S, "the log says when it was heard"
     for on in (True, False):
         station.wait_event("alarm", lambda e, on=on: e["what"] == "source-silent" and e["on"] is on, "alarm", since)
     numbers = [e["n"] for e in station.log()[known:]]
@@ -118,8 +119,8 @@ def test_an_emergency_gets_through_behind_1500_queued_orders(station: Training, 
     alarm = station.broadcast(station.province, [item], class_="emergency")
     restart(station, "agent", kill=True)
     alarm.running()
-    alarm.done(60)
-    crowd[-1].done(60)
+    alarm.done()
+    crowd[-1].done()
     done = {m.body["jti"] for m in station.watcher.all("ack") if m.body["state"] == "done"}
     assert {b.jti for b in crowd} <= done, "every queued order was carried out"
     assert pitch(station.heard_entry(alarm.entries()[0])[-9600:]) == pytest.approx(4000, abs=30)
@@ -168,9 +169,11 @@ def test_voice_killed_in_mid_programme_leaves_relays_safe_and_the_programme_come
     entries = sent.entries(count=2)
     assert entries[0]["result"] == "interrupted"
     heard = [steps(station, e) for e in entries]
-    assert heard[-1][-1] == 11
-    assert set(heard[0]) | set(heard[1]) >= set(range(12)) - {heard[0][-1] + 1}
-    assert heard[1][0] in (heard[0][-1] - 1, heard[0][-1], heard[0][-1] + 1), heard
+    claimed = int((epoch(entries[0]["ended"]) - epoch(entries[0]["started"])) / STEP_S)
+    assert heard[0] == list(range(len(heard[0])))
+    assert len(heard[0]) - 1 <= claimed, "nobody knows to the sample how far a killed voice came"
+    assert heard[1] == list(range(heard[1][0], 12))
+    assert heard[1][0] in (claimed - 1, claimed, claimed + 1), (heard, claimed)
     until(lambda: not any(station.relays().values()), "relays off after it")
 
 
@@ -182,8 +185,7 @@ def test_a_button_works_while_the_agent_is_dead(station: Training) -> None:
     until(lambda: not _alive(pids["agent"]), "the agent's end")
     pressed = time.time()
     station.control("press", button="khan-cap", seconds=0.2)
-    sound = station.heard(pressed, pressed + 1.0)
-    assert np.abs(sound).max() > 0.05, "the button sounds without the agent"
+    station.hear(pressed)
     station.control("press", button="dung", seconds=0.1)
     restart(station, "agent", kill=True)
     until(lambda: button_entries(station)[before:], "the button's log entry is written afterwards")
@@ -192,7 +194,7 @@ def test_a_button_works_while_the_agent_is_dead(station: Training) -> None:
 def test_an_offer_and_a_future_programme_survive_a_power_cut(station: Training, tones: Any) -> None:
     offered = station.broadcast(station.province, [station.media(tones(900, 0.3))], class_="normal")
     offered.wait("offered")
-    start = time.time() + 6
+    start = time.time() + 12
     coming = station.broadcast(station.province, [station.media(tones(1100, 0.3))], start=rfc3339(start))
     coming.wait("accepted")
     restart(station, "agent", kill=True)
@@ -201,7 +203,7 @@ def test_an_offer_and_a_future_programme_survive_a_power_cut(station: Training, 
     offered.done()
     coming.done()
     (entry,) = coming.entries()
-    assert abs(epoch(entry["started"]) - start) < 0.05
+    error_of(entry, start)
 
 
 def test_replay_memory_survives_a_power_cut(station: Training) -> None:
