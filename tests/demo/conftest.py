@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -81,7 +82,7 @@ def session(folder: Path, server: HostileServer) -> Iterator[Training]:
                 "id": QUIET,
                 "name": "Loa đêm",
                 "kind": "sound",
-                "output": dict(first["output"]),
+                "output": copy.deepcopy(first["output"]),
                 "rules": {"quiet_hours": ["00:00-24:00"]},
                 "tags": ["dem"],
                 "delay_ms": DELAY_MS,
