@@ -59,11 +59,18 @@ def demo(out: Path, seconds: float | None, hold: bool, card: bool, broker_via: s
     """A commune station's day in 75 seconds, from the signing province to recorded sound and pictures."""
     via = None if broker_via is None else _link(broker_via)
     out = out.resolve()
-    if out.exists() and any(out.iterdir()) and not (out / "events.jsonl").exists():
-        raise click.ClickException(f"{out} holds something else; choose an empty folder with --out")
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    out.chmod(0o755)
+    try:
+        if out.exists() and any(out.iterdir()) and not (out / "events.jsonl").exists():
+            raise click.ClickException(f"{out} holds something else; choose an empty folder with --out")
+        if out.exists():
+            shutil.rmtree(out)
+        out.mkdir(parents=True)
+        out.chmod(0o755)
+    except OSError as error:
+        raise click.ClickException(
+            f"{out} cannot be made anew ({error.strerror}: {error.filename}): it may be another user's; "
+            "choose another folder with --out"
+        ) from error
     try:
         code = _hold(out, seconds, card, via) if hold else _day(out, seconds, card, via)
     except (StageError, BrokerError, SoundError) as error:
