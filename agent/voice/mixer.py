@@ -175,18 +175,19 @@ class Branch:
         return self.at is not None or self.bridging
 
     def render(self, begin_ns: int, reports: list[Report]) -> tuple[bytes, list[tuple[int, int]]] | None:
-        """The next period before gain, and the spans (first, last + 1) of it that are its own; None: nothing."""
+        """The next period before gain, and the spans (first, last + 1) whose level is measured; None: nothing."""
         offset = self._offset(begin_ns)
         head = self._before(begin_ns, offset)
         if offset >= PERIOD:
-            if head is not None:
-                self._report_start(begin_ns, reports)
-            return None if head is None else (self._fade_out(head), [])
+            if head is None:
+                return None
+            self._report_start(begin_ns, reports)
+            return self._fade_out(head), [(0, PERIOD)]
         slip = self._slip(begin_ns)
         if self.at is None:
             self.at = 0
         parts = [head if head is not None else pcm.silence(offset)]
-        spans: list[tuple[int, int]] = []
+        spans = [] if head is None else [(0, offset)]
         index = offset
         for number, data in self.play.stream.read(self.at, PERIOD - offset + slip):
             samples = len(data) // BYTES_PER_SAMPLE
@@ -240,6 +241,7 @@ class Branch:
             return None  # the sound itself begins within this period
         self.bridging = True
         data, self.bridge_at = looped(bridge, self.bridge_at, offset)
+        self.last_ns = begin_ns + pcm.ns_of(offset)
         return data
 
     def _own(self, number: int, samples: int, at_ns: int, reports: list[Report]) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 from typing import Any
 
@@ -63,6 +64,23 @@ def test_without_due_time_the_bridge_sounds_while_the_chain_warms_up() -> None:
     assert rig.one(v.Started).at_ns == opened
     ended = rig.one(v.Ended)
     assert (ended.samples, ended.segments, ended.underrun_samples) == (4800, [4800], 0)
+
+
+def test_a_play_of_which_only_the_bridge_was_heard_ended_with_its_last_sample_and_was_as_loud_as_it() -> None:
+    rig = Rig()
+    opened = rig.clock.now
+    rig.do(v.Open(play="p", zones=["a"], bridge="siren"))
+    rig.run(100)
+    rig.do(v.Stop(play="p", reason="silenced"))
+    told = rig.clock.now
+    rig.run(100)
+    ended = rig.one(v.Ended)
+    sound = rig.sound(opened, 48_000 // 5)
+    last = max(i for i, sample in enumerate(sound) if sample)
+    assert ended.at_ns > told, "what the card had already was still heard"
+    assert abs(rig.at(ended.at_ns) - rig.at(opened) - last) <= 1
+    assert ended.level_dbfs == pytest.approx(20 * math.log10(250 / 32768), abs=0.2)
+    assert ended.samples == 0, "nothing of its own"
 
 
 def test_emergency_takes_over_in_the_same_period_with_a_fade_and_no_gap() -> None:
