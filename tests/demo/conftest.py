@@ -74,6 +74,8 @@ def session(folder: Path, server: HostileServer) -> Iterator[Training]:
     if not any(source["id"] == DEAD for source in configuration["sources"]):
         dead = {"id": DEAD, "name": "Đài đã tắt", "url": "http://127.0.0.1:9/x.mp3", "silence_s": 1}
         configuration["sources"].append(dead | {"fallback": [{"chime": "gong"}]})
+    for message in configuration["messages"]:
+        message["repeat"] = 5  # long enough to be seen while it sounds
     first = next(zone for zone in configuration["zones"] if zone["kind"] == "sound")
     first["output"]["buffer_ms"] = BUFFER_MS
     if not any(zone["id"] == QUIET for zone in configuration["zones"]):

@@ -536,9 +536,14 @@ class Training:
         return self._recorded(begin, end, zone)
 
     def hear(self, since: float, zone: str | None = None) -> float:
-        """Wait for a sound; the moment (epoch) of the first audible sample from `since` on."""
+        """Wait for a sound; the moment (epoch) of the first audible sample from `since` on.
+
+        News of an end come before it is heard, by what the card has already: what ended may still sound.
+        """
 
         def onset() -> float | None:
+            if time.time() < since:
+                return None
             audible = np.flatnonzero(np.abs(self._recorded(since, time.time(), zone)) > AUDIBLE)
             return since + float(audible[0]) / self.recording()[1] if len(audible) else None
 
@@ -565,6 +570,14 @@ class Training:
         sound = self.heard(begin, end)
         width = round(window_s * 48_000)
         return [pitch(sound[i : i + width]) for i in range(0, len(sound) - width + 1, width)]
+
+    def button_sounds(self, button: str) -> None:
+        """Wait until the loudspeaker is a button's."""
+        name = f"local:{button}:"
+        until(
+            lambda: str((self.status()["zones"][self.sound_zone].get("owner") or {}).get("bulletin")).startswith(name),
+            f"button {button} on the air",
+        )
 
     def underruns(self) -> int:
         """How often voice said that samples came too late: what sounded then is longer than it should be."""

@@ -66,6 +66,7 @@ def test_what_happens_without_a_link_arrives_once_when_it_is_back(station: Train
     station.control("press", button="khan-cap", seconds=0.2)
     offline = station.broadcast(station.province, [station.media(tones(4000, 0.5))], class_="emergency")
     heard = station.hear(pressed)
+    station.button_sounds("khan-cap")
     station.control("press", button="dung", seconds=0.1)
     until(lambda: sent.id in station.tram("log", "--format", "json").stdout, "the programme in the device's own log")
     assert not station.acks(offline.jti)
