@@ -49,6 +49,10 @@ AUTHORITIES: dict[str, tuple[str, int, Class, str]] = {
 """id → level, rank, highest class, unit."""
 
 
+BUFFER_MS = 30
+"""How far the sound card of this run writes ahead: as short as a voice with real-time priority keeps up with."""
+
+
 class StageError(Exception):
     """The training station cannot be set up; the message says what and what helps."""
 
@@ -64,8 +68,10 @@ class Stage:
         card: bool = False,
         broker_via: tuple[str, int] | None = None,
         hear: Callable[[Taken], None] | None = None,
+        buffer_ms: int = BUFFER_MS,
     ) -> None:
         self.out = out
+        self.buffer_ms = buffer_ms
         self._live = live or {}
         self._card = card
         self._via = broker_via
@@ -184,7 +190,8 @@ class Stage:
         also = [{"driver": "alsa", "device": "default"}] if self._card else []
         for zone in example["zones"]:
             if zone["kind"] == "sound":
-                zone["output"] = {"driver": "wav", "path": str(out / "station.wav"), "buffer_ms": 30, "also": also}
+                zone["output"] = {"driver": "wav", "path": str(out / "station.wav"), "buffer_ms": self.buffer_ms}
+                zone["output"]["also"] = also
                 zone.setdefault("rules", {})["quiet_hours"] = [_distant_hours()]
                 zone["rules"].pop("caps", None)
             else:
