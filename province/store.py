@@ -298,6 +298,8 @@ class Province:
                 while block := source.read(1 << 20):
                     digest.update(block)
                     copy.write(block)
+                copy.flush()
+                os.fsync(copy.fileno())
             size = part.stat().st_size
             if not size:
                 raise ProvinceError(f"{file} is empty")

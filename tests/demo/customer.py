@@ -410,7 +410,7 @@ class Training:
         left = [b for b in self.sent if not any(a["state"] in TERMINAL for a in b.acks())]
         self.sent.clear()
         for bulletin in left:
-            self.order(bulletin.authority, "cancel", {"ids": [bulletin.id]})
+            self.order(bulletin.authority, "cancel", {"ids": [bulletin.id]}).done()
         for bulletin in left:
             bulletin.ended()
 

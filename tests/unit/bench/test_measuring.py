@@ -99,7 +99,10 @@ def test_bytes_written_and_time_spent_grow(tmp_path: Path) -> None:
         os.fsync(out.fileno())
     if proc.file_system(tmp_path) not in {"tmpfs", "ramfs"}:
         assert proc.written_bytes(me) - written >= 2**20
-    assert proc.cpu_ns(me) > spent
+    busy = 0
+    while proc.cpu_ns(me) <= spent:  # a kernel may tell it in ticks only
+        busy += 1
+        assert busy < 10_000_000, "it never grows"
 
 
 def test_the_meter_counts_what_went_over_the_connection() -> None:
