@@ -103,7 +103,6 @@ class AlsaSink:
             with self._lock:
                 pcm, self._fresh = self._fresh, None
             self._adopt(pcm)
-            self._faults.append("the device is back")
 
     def _fill(self, now: int) -> int:
         """Samples that the device holds. One that is away, or lies about its speed, is reckoned by the clock."""

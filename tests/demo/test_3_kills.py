@@ -472,6 +472,20 @@ def _silences(power: Power) -> None:
         silence(station, station.province, False)
 
 
+@at("value-own-ctr")
+def _own_ctr(power: Power) -> None:
+    """What the commune starts itself is signed under a number that was never used."""
+    station = power.station
+    path = station.media_dir / power.tone()["media"]["url"].rsplit("/", 1)[1]
+    for _ in range(2):
+        entries = power.rows("SELECT count(*) FROM playlog")[0][0]
+        assert station.tram("play", str(path), "--zone", station.sound_zone).returncode == 0
+        until(lambda n=entries: power.rows("SELECT count(*) FROM playlog")[0][0] > n, "its entry")
+        power.cut()
+    used = [row[0] for row in power.rows("SELECT ctr FROM orders WHERE iss = 'station' AND ctr IS NOT NULL")]
+    assert len(used) == len(set(used))
+
+
 @at("value-clock-floor")
 def _floor(power: Power) -> None:
     station = power.station

@@ -40,6 +40,9 @@ WRITERS: dict[str, set[str]] = {
 ELSEWHERE: dict[str, str] = {
     "table-checkpoint": "store-pruned",
     "value-authorities": "order-authorities",
+    "value-passing.key": (
+        "test_an_order_reaches_the_clusters_after_the_agent_was_killed_in_the_middle_of_passing_it_on"
+    ),
     "value-accepted/": "test_an_accepted_entry_stays_accepted_over_a_power_cut",
 }
 """States whose case has another name, with that name."""
@@ -71,8 +74,20 @@ def values() -> Iterator[str]:
                         yield text
                     case ast.Name(id=constant):
                         yield str(getattr(importlib.import_module(name[:-3].replace("/", ".")), constant))
+                    case ast.Attribute(value=ast.Name(id="self"), attr=attribute):
+                        yield from _attribute(tree, attribute)
+                    case ast.Attribute(attr=attribute):  # computed: named by its module
+                        yield f"{Path(name).stem}.{attribute}"
                     case _:
                         raise AssertionError(f"{name}: a key that this test cannot read: {ast.dump(key)}")
+
+
+def _attribute(tree: ast.Module, name: str) -> Iterator[str]:
+    """A constant of a class of that module."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Assign(targets=[ast.Name(id=target)], value=ast.Constant(value=str(text))) if target == name:
+                yield text
 
 
 def tables() -> Iterator[str]:
