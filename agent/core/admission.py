@@ -107,6 +107,7 @@ class Admission(Airing):
         body |= {"seq": seq, "state": state, "at": self.ledger.time(now.wall)}
         if reason is not None:
             body["reason"] = reason
+        body["zones"] = {}
         return body
 
     def _apply(self, admitted: Admitted, now: Instant) -> tuple[str | None, str | None]:

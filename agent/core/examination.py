@@ -134,7 +134,11 @@ def _check(args: Args | None, check_rrule: Callable[[str, str], None]) -> None:
         if start is not None and until is not None and until <= start:
             raise Refusal(Reason.BAD_ARGS, "args.until: not after start")
     elif isinstance(args, Schedule):
+        known: set[str] = set()
         for n, entry in enumerate(args.entries):
+            if entry.id in known:
+                raise Refusal(Reason.BAD_ARGS, f"args.entries[{n}].id: {entry.id!r} stands twice")
+            known.add(entry.id)
             moment(f"entries[{n}].dtstart", entry.dtstart)
             for m, text in enumerate(entry.exdate):
                 moment(f"entries[{n}].exdate[{m}]", text)

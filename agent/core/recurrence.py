@@ -16,6 +16,8 @@ from agent.model.orders import Entry
 MAX_STEPS = 20_000
 """Most periods (days, weeks, …) of a rule that are looked at: 54 years of days."""
 _REFUSED = ("BYHOUR", "BYMINUTE", "BYSECOND", "DTSTART", "RDATE", "EXRULE", "EXDATE")
+_FOREIGN = ("BYEASTER",)
+"""What dateutil knows and RFC 5545 does not."""
 _FREQUENCIES = ("DAILY", "WEEKLY", "MONTHLY", "YEARLY")
 
 
@@ -52,7 +54,7 @@ def check(rule: str, dtstart: str) -> None:
     parts = _parts(rule)
     if "UNTIL" in parts and "COUNT" in parts:
         raise ValueError("a rule has UNTIL or COUNT, not both")
-    if next(_local_times(rule, start.replace(tzinfo=None), None, UTC), None) is None:
+    if next(_local_times(rule, start.replace(tzinfo=None), None, start.tzinfo or UTC), None) is None:
         raise ValueError("the rule has no occurrence")
 
 
@@ -98,7 +100,7 @@ def _parts(rule: str) -> dict[str, str]:
         name = name.strip().upper()
         if not equals or not value:
             raise ValueError(f"not a part of a rule: {piece[:40]!r}")
-        if name in _REFUSED:
+        if name in _REFUSED or name in _FOREIGN:
             raise ValueError(f"{name} is not allowed in a rule")
         if name in parts:
             raise ValueError(f"{name} stands twice in the rule")
