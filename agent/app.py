@@ -444,7 +444,7 @@ class Worker:
         for entry in command.entries:
             try:
                 starts[entry.id] = recurrence.expand(entry, self._tz, command.after, command.before)
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 self._inbox(ev.Alarm("schedule", f"{command.issuer}/{entry.id}: {error}"))
         self._inbox(ev.Expanded(command.issuer, command.generation, starts, command.before))
 

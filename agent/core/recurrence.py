@@ -154,6 +154,9 @@ def _until(text: str, zone: tzinfo) -> datetime:
         except ValueError:
             continue
         if form.endswith("Z"):
-            return value.replace(tzinfo=UTC).astimezone(zone).replace(tzinfo=None)
+            try:
+                return value.replace(tzinfo=UTC).astimezone(zone).replace(tzinfo=None)
+            except OverflowError:  # the last hours of the year 9999
+                return datetime.max
         return value if "T" in form else value + timedelta(days=1, microseconds=-1)
     raise ValueError(f"UNTIL is neither a date nor a UTC time: {text[:40]!r}")

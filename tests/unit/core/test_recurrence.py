@@ -85,6 +85,13 @@ def test_until_in_utc_includes_the_occurrence_of_that_moment() -> None:
     assert found == [f"2026-11-{day}T05:00:00+07:00" for day in (25, 26, 27)]
 
 
+def test_until_the_end_of_time_is_until_the_end_of_time() -> None:
+    """9999-12-31T23:59:59Z is in the year 10000 here."""
+    rule = "FREQ=DAILY;UNTIL=99991231T235959Z"
+    recurrence.check(rule, START)
+    assert len(starts(HERE, START, "2026-11-27T12:00:00+07:00", rrule=rule)) == 3
+
+
 def test_exceptions_are_moments_in_whatever_offset_they_are_told() -> None:
     found = starts(
         HERE,

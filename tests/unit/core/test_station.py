@@ -215,6 +215,14 @@ def test_a_repeated_alert_releases_the_zone_between_repeats() -> None:
     assert world.states_of(jti)[-1] == "done"
 
 
+def test_every_ack_has_the_members_of_the_contract_also_where_no_zone_is_meant() -> None:
+    world = World()
+    known = world.order("cancel", {"ids": ["x"]})
+    refused = world.order("broadcast", broadcast("b", {"chime": "gong"}, zones=["nowhere"]))
+    for ack in [*world.acks(known), *world.acks(refused)]:
+        assert {"jti", "iss", "seq", "state", "at", "zones"} <= set(ack)
+
+
 def test_cancel_stops_and_an_unknown_id_leaves_a_tombstone() -> None:
     world = World()
     jti = world.order("broadcast", broadcast("tin-1", media("a", 60, world)))

@@ -404,6 +404,13 @@ def test_a_broadcast_at_the_edges_is_admitted(changes: Changes) -> None:
     assert word(intake().check(ORDER, sign(claims(args=broadcast(**changes))), False, at())) == "admitted"
 
 
+def test_an_entry_id_that_stands_twice_in_a_schedule_is_bad_args_for_one_would_be_lost() -> None:
+    order = sign(state("schedule", {"entries": [entry(), entry()]}))
+    verdict = intake().check(desired("schedule"), order, True, at())
+    assert isinstance(verdict, Rejected)
+    assert (verdict.reason, verdict.detail) == ("bad-args", f"args.entries[1].id: {entry()['id']!r} stands twice")
+
+
 BAD_ENTRIES: dict[str, tuple[Changes, str]] = {
     "a dtstart without offset": ({"dtstart": "2026-11-03T05:00:00"}, "args.entries[0].dtstart"),
     "an exdate that is none": ({"exdate": ["2026-11-04T05:00:00+07:00", "x"]}, "args.entries[0].exdate[1]"),
