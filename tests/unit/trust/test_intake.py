@@ -505,9 +505,11 @@ def test_a_schedule_reaches_the_zones_of_its_entries_and_ignores_entries_of_othe
     assert word(door.check(desired("schedule"), nowhere, True, at())) == "rejected no-such-zone"
     empty = sign(state("schedule", {"entries": []}))
     assert word(door.check(desired("schedule"), empty, True, at())) == "admitted"
-    outside = sign(state("schedule", {"entries": [entry(), entry(zones=["bang"])]}, iss="xa-mau"), "xa-mau")
+    outside = sign(state("schedule", {"entries": [entry(), entry(id="b", zones=["bang"])]}, iss="xa-mau"), "xa-mau")
     assert word(door.check(desired("schedule", "xa-mau"), outside, True, at())) == "rejected not-authorised"
-    emergency = sign(state("schedule", {"entries": [entry(), entry(**{"class": "emergency"})]}, iss="xa-mau"), "xa-mau")
+    emergency = sign(
+        state("schedule", {"entries": [entry(), entry(id="b", **{"class": "emergency"})]}, iss="xa-mau"), "xa-mau"
+    )
     assert word(door.check(desired("schedule", "xa-mau"), emergency, True, at())) == "rejected not-authorised"
 
 
