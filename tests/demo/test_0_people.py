@@ -85,7 +85,7 @@ def test_the_commune_silences_and_lifts_it(station: Training) -> None:
     assert station.tram("silence", "on").returncode == 0
     try:
         assert station.broadcast(station.commune, text, class_="priority").ended()["reason"] == "silenced"
-        assert "station" in station.tram("status").stdout
+        assert [s["iss"] for s in station.status()["silences"]] == ["station"]
     finally:
         assert station.tram("silence", "off").returncode == 0
     assert not station.status()["silences"]

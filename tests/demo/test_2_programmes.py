@@ -283,7 +283,7 @@ def test_screens_show_text_and_pictures(station: Training, scratch: Path) -> Non
 
 
 def test_a_language_without_a_voice_is_refused_in_sound_zones_and_still_shown(station: Training) -> None:
-    khmer = [{"text": "សូមស្វាគមន៍", "lang": "km", "dwell_s": 0.5}]
+    khmer = [{"text": "សូមស្វាគមន៍", "lang": "km", "dwell_s": 3}]
     only_sound = station.broadcast(station.province, khmer, zones=["kind:sound"]).ended()
     assert (only_sound["state"], only_sound["reason"]) == ("rejected", "no-voice")
     shown = station.broadcast(station.province, khmer, zones=[station.screen_zone])

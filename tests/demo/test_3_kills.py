@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.demo.conftest import QUIET
 from tests.demo.customer import Authority, Bulletin, Key, Training, epoch, error_of, general, number, rfc3339, until
 from tests.demo.test_2_programmes import scale, schedule, silence, steps, tones
 
@@ -65,7 +66,7 @@ class Power:
                 with contextlib.suppress(OSError):
                     words = (folder / "cmdline").read_bytes().split(b"\0")
                     ours = str(self.station.config).encode() in words
-                    if ours and (b"run" in words or b"agent.voice" in words):
+                    if ours and (b"run" in words or b"voice" in words):
                         found.append(int(folder.name))
         return found
 
@@ -253,12 +254,13 @@ def _paused(power: Power) -> None:
 @at("part-ended")
 def _ended(power: Power) -> None:
     station = power.station
-    items = [{"text": "Thử", "lang": "vi", "dwell_s": 0.5}, *[power.scale()] * 2]
-    sent = station.broadcast(station.province, items, zones=[station.sound_zone, station.screen_zone])
-    power.stage(sent, "ended", station.screen_zone)
+    sent = station.broadcast(station.province, [power.scale()], zones=[station.sound_zone, QUIET])
+    sent.running()
+    power.stage(sent, "ended", QUIET)
     power.cut()
     sent.done()
-    assert len(sent.entries(station.screen_zone)) == 1, "what was shown is not shown again"
+    (entry,) = sent.entries(QUIET)
+    assert (entry["result"], entry["reason"]) == ("skipped", "quiet-hours"), "and it is over there"
     assert sent.entries(count=2)[-1]["result"] == "completed"
 
 
