@@ -117,8 +117,11 @@ class Piece(Struct, frozen=True):
 class Speech(Protocol):
     """Offline speech."""
 
-    def render(self, key: str, text: str, lang: str) -> None:
-        """Speak into a file; posts SpeechReady or SpeechFailed. The same text and language are spoken once."""
+    def render(self, key: str, text: str, lang: str, *, urgent: bool = False) -> None:
+        """Speak into a file; posts SpeechReady or SpeechFailed. The same text and language are spoken once.
+
+        An `urgent` text does not wait for those that were asked for before it.
+        """
 
     def speaks(self, lang: str) -> bool:
         """Whether there is a voice for that language."""

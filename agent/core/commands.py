@@ -50,11 +50,12 @@ class ToScreen(Struct, frozen=True):
 
 
 class Speak(Struct, frozen=True):
-    """Speak a text into a file."""
+    """Speak a text into a file. An `urgent` one waits for no other."""
 
     key: str
     text: str
     lang: str
+    urgent: bool = False
 
 
 class PinMessage(Struct, frozen=True):

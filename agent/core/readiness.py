@@ -242,12 +242,12 @@ class Readiness(Outcomes):
             if path is not None:
                 self._measure(media.sha256, path, self._now)
         if any(self._zones[z].kind == "sound" for z in p.parts if z in self._zones):
-            self._speak([*p.items, *p.fallback])
+            self._speak([*p.items, *p.fallback], urgent=p.overrides)
 
-    def _speak(self, items: Iterable[Item]) -> None:
+    def _speak(self, items: Iterable[Item], *, urgent: bool = False) -> None:
         for key, text, lang in self.catalogue.texts(items):
             if key not in self.catalogue.spoken and self.catalogue.speaks(lang):
-                self._act.append(do.Speak(key, text, lang))
+                self._act.append(do.Speak(key, text, lang, urgent))
 
     def _voiceless(self, p: Programme) -> str | None:
         """A language of the programme's texts that no voice speaks: its sound zones are refused, its boards are not."""

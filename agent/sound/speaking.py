@@ -1,6 +1,7 @@
 """A speaking child: one text into one WAV file. `python -m agent.sound.speaking`, the job as JSON on stdin.
 
-The job: `text`, `lang`, `voice`, `speed` (words a minute), `path`, `engine` and `resampler` (modules of `drivers`).
+The job: `text`, `lang`, `voice`, `speed` (words a minute), `urgent` (not to give way to others), `path`, `engine` and
+`resampler` (modules of `drivers`).
 Answers with JSON on stdout: `{}` or `{"error": text}`.
 
 Level: −20 LUFS (EBU R128), but true peaks never above −1 dBTP; a word too short to have a loudness by that measure is
@@ -81,10 +82,11 @@ def render(job: dict[str, Any]) -> None:
 
 def main() -> None:
     """Do the job on stdin and say how it went."""
-    os.nice(5)
     answer: dict[str, str] = {}
     try:
-        render(json.load(sys.stdin))
+        job = json.load(sys.stdin)
+        os.nice(0 if job["urgent"] else 5)
+        render(job)
     except Exception as error:  # noqa: BLE001 - the agent reports it; this process has nobody to tell
         answer["error"] = str(error) or type(error).__name__
     json.dump(answer, sys.stdout)

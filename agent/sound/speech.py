@@ -62,8 +62,14 @@ class OfflineSpeech:
         """Whether there is a voice for that language: for this very tag, never for a relative of it."""
         return self._available and lang.lower() in self._engine.VOICES
 
-    def render(self, key: str, text: str, lang: str) -> None:
-        """Speak into a file; posts SpeechReady or SpeechFailed. The same text and language are spoken once."""
+    def render(self, key: str, text: str, lang: str, *, urgent: bool = False) -> None:
+        """Speak into a file; posts SpeechReady or SpeechFailed. The same text and language are spoken once.
+
+        An `urgent` text does not wait for those that were asked for before it.
+        """
+        if urgent:
+            threading.Thread(target=self._do, args=(key, text, lang, True), name="speech-urgent", daemon=True).start()
+            return
         self._jobs.put((key, text, lang))
         with self._lock:
             if len(self._workers) < _WORKERS:
@@ -79,30 +85,33 @@ class OfflineSpeech:
     def _work(self) -> None:
         machine.stand_back()
         while True:
-            key, text, lang = self._jobs.get()
-            if not self.speaks(lang):
-                self._post(SpeechFailed(key, f"there is no voice for {lang}"))
-                continue
-            path = self.path(text, lang)
-            with self._lock:
-                turn = self._busy.setdefault(path, threading.Lock())
-            with turn:
-                try:
-                    problem = None if path.exists() else self._spoken(path, text, lang)
-                    event = SpeechFailed(key, problem) if problem else self._ready(key, path)
-                except (OSError, wav.WavError) as error:
-                    event = SpeechFailed(key, str(error))
-            with self._lock:
-                self._busy.pop(path, None)
-            self._post(event)
+            self._do(*self._jobs.get())
 
-    def _spoken(self, path: Path, text: str, lang: str) -> str | None:
+    def _do(self, key: str, text: str, lang: str, urgent: bool = False) -> None:
+        if not self.speaks(lang):
+            self._post(SpeechFailed(key, f"there is no voice for {lang}"))
+            return
+        path = self.path(text, lang)
+        with self._lock:
+            turn = self._busy.setdefault(path, threading.Lock())
+        with turn:
+            try:
+                problem = None if path.exists() else self._spoken(path, text, lang, urgent)
+                event = SpeechFailed(key, problem) if problem else self._ready(key, path)
+            except (OSError, wav.WavError) as error:
+                event = SpeechFailed(key, str(error))
+        with self._lock:
+            self._busy.pop(path, None)
+        self._post(event, urgent=urgent)
+
+    def _spoken(self, path: Path, text: str, lang: str, urgent: bool) -> str | None:
         """Have a child speak; returns what went wrong."""
         job = {
             "text": text,
             "lang": lang,
             "voice": self._engine.VOICES[lang.lower()],
             "speed": SPEED,
+            "urgent": urgent,
             "path": str(path.resolve()),
             "engine": self._engine_name,
             "resampler": self._resampler,

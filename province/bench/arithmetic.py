@@ -1,21 +1,18 @@
-"""What needs no station: the next occurrence of a schedule, and offline speech."""
+"""What needs no station: the next occurrence of a schedule."""
 
 from __future__ import annotations
 
-import queue
 import time
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import msgspec
-from msgspec import Struct
 
 from agent.core import recurrence
 from agent.core.calendar import MAX_ENTRIES, Calendar
 from agent.core.commands import Expand
-from agent.model.events import Expanded, SpeechReady
+from agent.model.events import Expanded
 from agent.model.orders import Entry
-from agent.sound.speech import OfflineSpeech
 from province.bench.rows import Row, row
 
 _TZ = ZoneInfo("Asia/Ho_Chi_Minh")
@@ -25,9 +22,6 @@ _RULES = (
     "FREQ=MONTHLY;BYDAY=-1SU",
     "FREQ=YEARLY;BYMONTH=9;BYMONTHDAY=2",
     "FREQ=DAILY;UNTIL=20401231",
-)
-TEXT = (
-    "Thông báo số {} của Ủy ban nhân dân xã: 7h30 sáng mai, mời bà con ấp 3 đến nhà văn hóa họp bàn việc nạo vét kênh."
 )
 
 
@@ -73,19 +67,3 @@ def next_occurrence(_: Path, n: int) -> list[Row]:
 def _expanded(asked: Expand) -> Expanded:
     starts = {e.id: recurrence.expand(e, _TZ, asked.after, asked.before) for e in asked.entries}
     return Expanded(asked.issuer, asked.generation, starts, asked.before)
-
-
-def text_to_speech(folder: Path, n: int) -> list[Row]:
-    """`text_to_speech_ms`: a text of one sentence to the WAV file on the disk, none of them spoken before."""
-    spoken: queue.SimpleQueue[Struct] = queue.SimpleQueue()
-    speech = OfflineSpeech(lambda event, urgent=False: spoken.put(event), folder / "speech")
-    times, seconds = [], []
-    for k in range(n):
-        begun = time.monotonic_ns()
-        speech.render(f"text-{k}", TEXT.format(k + 1), "vi")
-        event = spoken.get(timeout=60)
-        if isinstance(event, SpeechReady):
-            times.append((time.monotonic_ns() - begun) / 1e6)
-            seconds.append(event.seconds)
-    note = f"{len(TEXT)} letters, {sum(seconds) / max(1, len(seconds)):.1f} s of speech, a new process each time"
-    return [row("text_to_speech_ms", times, note)]

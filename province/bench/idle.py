@@ -24,7 +24,6 @@ SETTLE_S = 20.0
 BEAT_S = 60.0
 CPU_S = 60.0
 DAY_S = 86_400.0
-NAMES = ("pss_idle_mb", "idle_cpu_percent", "idle_writes_mb_day", "beat_bytes", "idle_traffic_mb_day")
 
 
 class _Look(Struct, frozen=True):

@@ -7,37 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
+from province.bench.table import BENCHMARKS
+
 COLUMNS = ("name", "unit", "n", "median", "p99", "min", "max", "target")
-
-
-class Target(Struct, frozen=True):
-    """What is to be reached: `judged` (median, p99 or max) at most `value` `unit`, and the median at most `median`.
-
-    None: no such bound.
-    """
-
-    unit: str
-    value: float | None = None
-    judged: str = "median"
-    median: float | None = None
-
-
-TARGETS: dict[str, Target] = {
-    "start_error_ms": Target("ms", 2.0, "p99"),
-    "command_to_sample_ms": Target("ms", 5.0),
-    "order_to_sample_ms": Target("ms", 50.0, "p99"),
-    "button_to_sample_ms": Target("ms", 30.0, "p99", median=15.0),
-    "text_to_speech_ms": Target("ms"),
-    "ready_s": Target("s", 0.4),
-    "pss_idle_mb": Target("MB", 45.0),
-    "pss_playing_mb": Target("MB", 80.0),
-    "idle_cpu_percent": Target("%", 1.0),
-    "idle_writes_mb_day": Target("MB/day", 1.0),
-    "beat_bytes": Target("B", 120.0, "max"),
-    "idle_traffic_mb_day": Target("MB/day", 0.5),
-    "next_occurrence_ms": Target("ms", 1.0),
-}
-"""Every benchmark there is, in the order of the table."""
 
 
 class Row(Struct, frozen=True):
@@ -60,7 +32,7 @@ class Row(Struct, frozen=True):
     @property
     def met(self) -> bool | None:
         """Whether the target is reached; None where there is none, False where nothing was measured."""
-        target = TARGETS[self.name]
+        target = BENCHMARKS[self.name]
         if self.target is None:
             return None
         judged = {"median": self.median, "p99": self.p99, "max": self.max}[target.judged]
@@ -71,13 +43,13 @@ class Row(Struct, frozen=True):
 
 def row(name: str, values: Iterable[float], note: str = "", *, peer: str | None = None) -> Row:
     """Sum up measurements. p99 is by nearest rank: of fewer than 100 values it is the greatest."""
-    target = TARGETS[name]
+    target = BENCHMARKS[name]
     found = sorted(values)
     median = least = p99 = greatest = None
     if found:
         median, least, greatest = round(statistics.median(found), 4), round(found[0], 4), round(found[-1], 4)
         p99 = round(found[min(len(found) - 1, -(-99 * len(found) // 100) - 1)], 4)
-    bound = None if peer else target.value
+    bound = None if peer else target.bound
     said = [note] if note else []
     if bound is not None:
         also = "" if target.median is None else f", median at most {target.median:g}"
@@ -93,7 +65,7 @@ def table(rows: Sequence[Row]) -> str:
         figures = [
             "–" if v is None else f"{v:.4g}" if v < 1000 else f"{v:.0f}" for v in (r.median, r.p99, r.min, r.max)
         ]
-        bound = "" if r.target is None else f"≤ {r.target:g} {TARGETS[r.name].judged}"
+        bound = "" if r.target is None else f"≤ {r.target:g} {BENCHMARKS[r.name].judged}"
         cells.append([r.name, r.unit, str(r.n), *figures, bound, verdict, r.peer or ""])
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     lines = []

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import os
 import random
+import statistics
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from agent.model import voice as v
+from agent.voice import contact
 from province.bench.rows import Row, row
 from province.bench.voice_rig import VoiceRig
 
 _TONE = array.array("h", [8000 if k // 24 % 2 else -8000 for k in range(v.RATE * 3 // 10)]).tobytes()
 """0.3 s of sound: fits a pipe, so a play made of it is prepared in full."""
 _JITTER = random.Random(4)  # noqa: S311 - where in the 5 ms period a command falls must vary, nothing else
+
+
+WAYS = ("with the amplifier off", "while a programme plays", "while one plays and every processor is saturated")
 
 
 def ready(folder: Path, n: int) -> list[Row]:
@@ -57,14 +66,18 @@ def command_to_sample(folder: Path, n: int) -> list[Row]:
 
 
 def button_to_sample(folder: Path, n: int) -> list[Row]:
-    """`button_to_sample_ms`: the virtual contact's edge to the first sample submitted; half of them during a play."""
+    """`button_to_sample_ms`: the virtual contact's edge to the first sample submitted: at rest, during a play, and with
+    every processor saturated by others."""
     rig = VoiceRig(folder)
     rig.pin_messages()
-    resting: list[float] = []
-    playing: list[float] = []
-    with rig:
+    times: dict[str, list[float]] = {}
+    at_converter: list[float] = []
+    with rig, contextlib.ExitStack() as stack:
         for k in range(n):
-            if k % 2:
+            way = WAYS[k * len(WAYS) // n]
+            if way == WAYS[-1] and way not in times:
+                stack.enter_context(saturated())
+            if way != WAYS[0]:
                 read_end, write_end = os.pipe()
                 os.write(write_end, _TONE)
                 rig.send(v.Open(play=f"under-{k}", zones=[rig.ZONE]))
@@ -75,14 +88,32 @@ def button_to_sample(folder: Path, n: int) -> list[Row]:
                 write_end = None
             edge = rig.press()
             local = rig.wait(v.LocalStarted)
-            (playing if k % 2 else resting).append((local.submitted_ns - edge) / 1e6)
+            times.setdefault(way, []).append((local.submitted_ns - edge) / 1e6)
+            at_converter.append((local.at_ns - edge) / 1e6)
             if write_end is not None:
                 os.close(write_end)
             rig.wait(v.ButtonEvent, lambda e: e.state == "released")
             rig.send(v.EndLocal())
             rig.wait(v.LocalEnded)
             rig.wait(v.Power, lambda e: e.state == "off")
-    parts = [("with the amplifier off", resting), ("while a programme plays", playing)]
-    figures = ", ".join(f"{what} median {sorted(t)[len(t) // 2]:.1f}" for what, t in parts if t)
-    note = f"3 ms of debounce included; {figures}. An amplifier that is off sounds after its warm-up"
-    return [row("button_to_sample_ms", resting + playing, note)]
+    parts = [f"{way}: median {statistics.median(t):.1f}, max {max(t):.1f} (n {len(t)})" for way, t in times.items()]
+    note = (
+        f"{contact.CONFIRM_NS / 1e6:g} ms of debounce included; {'; '.join(parts)}; at the converter of the paced sink "
+        f"median {statistics.median(at_converter):.1f}, max {max(at_converter):.1f}. An amplifier that is off sounds "
+        "after its warm-up"
+    )
+    return [row("button_to_sample_ms", [ms for t in times.values() for ms in t], note)]
+
+
+@contextlib.contextmanager
+def saturated() -> Iterator[None]:
+    """Two processes for each processor, which never rest."""
+    command = [sys.executable, "-c", "while True: pass"]
+    busy = [subprocess.Popen(command) for _ in range(2 * (os.cpu_count() or 1))]
+    try:
+        time.sleep(0.5)
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()

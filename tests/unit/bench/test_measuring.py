@@ -24,7 +24,7 @@ from agent.model.orders import Broadcast, Schedule
 from agent.trust.keys import generate
 from agent.trust.signer import Signer
 from province.bench import arithmetic, flood, idle, main, peers, proc, station, voice
-from province.bench.rows import TARGETS
+from province.bench.table import BENCHMARKS, found
 
 T0 = 1_795_410_000.25
 RATE = 48_000
@@ -207,9 +207,10 @@ def test_a_peer_is_measured_both_ways(kind: type[peers.Peer], tmp_path: Path, mo
     assert all(r.n == 1 and r.target is None for r in rows)
 
 
-def test_every_figure_of_the_table_has_somebody_who_measures_it() -> None:
-    assert set(TARGETS) == set(main.MEASURES) | set(idle.NAMES)
-    assert set(main.PEERS) <= set(main.MEASURES)
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_figure_of_the_table_has_somebody_who_measures_it(name: str) -> None:
+    assert callable(found(BENCHMARKS[name].by))
+    assert BENCHMARKS[name].peers is None or callable(found(BENCHMARKS[name].peers or ""))
 
 
 def test_rows_are_written_as_a_json_list(tmp_path: Path) -> None:
@@ -231,7 +232,7 @@ def test_a_benchmark_that_cannot_be_made_is_a_row_and_an_exit_code(
     def fails(_: Path, __: int) -> list[main.Row]:
         raise main.BenchError("no broker here")
 
-    monkeypatch.setitem(main.MEASURES, "order_to_sample_ms", (fails, 1))
+    monkeypatch.setattr(station, "order_to_sample", fails)
     file = tmp_path / "rows.json"
     done = CliRunner().invoke(main.main, ["order_to_sample_ms", "--json", str(file)])
     assert done.exit_code == 1
