@@ -75,6 +75,9 @@ FINISH_S = 1.0
 """Longest wait for voice to tell how far the programmes came."""
 HOUSEKEEPING_EVERY_S = 24 * 3600.0
 FLOOR = "clock-floor"
+SWITCH_S = 0.0005
+"""No thread waits longer than this for another to let go of the interpreter (by default 5 ms): an emergency needs it
+some ten times between the network and voice."""
 URGENT = ("MainThread", "link", "worker", "store")
 """Threads through which an emergency goes, and those that may hold the interpreter while it waits."""
 LOCAL_TTL_S = 24 * 3600.0
@@ -86,16 +89,18 @@ class Inbox:
     def __init__(self) -> None:
         self._urgent: deque[Struct] = deque()
         self._plain: deque[Struct] = deque()
-        self._bell = threading.Semaphore(0)
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def __call__(self, event: Struct, *, urgent: bool = False) -> None:
         """Hand an event over; callable from any thread."""
         (self._urgent if urgent else self._plain).append(event)
-        self._bell.release()
+        self._bell.put(None)
 
     def take(self, timeout_s: float) -> Struct | None:
         """The next event, or None when time is up."""
-        if not self._bell.acquire(timeout=max(0.0, timeout_s)):
+        try:
+            self._bell.get(timeout=max(0.0, timeout_s))
+        except queue.Empty:
             return None
         return self._urgent.popleft() if self._urgent else self._plain.popleft()
 
@@ -256,10 +261,10 @@ class App:
 
     def now(self) -> Instant:
         """This moment, as far as it may be believed."""
-        return self.time.now(self.clock.read().mono_ns)
+        return self.time.now(time.monotonic_ns())
 
     def _housekeeping(self) -> None:
-        t = self.clock.read().mono_ns / 1e9
+        t = time.monotonic_ns() / 1e9
         if t >= self._next_clock:
             self._next_clock = t + CLOCK_EVERY_S
             self._watch_clock()
@@ -507,7 +512,7 @@ def _quietly(name: str, stop: Callable[[], object]) -> None:
 def main(config_path: str) -> int:
     """`tram run`. Returns the exit code."""
     machine.log_to_stderr()
-    sys.setswitchinterval(0.001)  # an emergency must not wait 5 ms for JSON in another thread
+    sys.setswitchinterval(SWITCH_S)
     try:
         app = App(config_path)
     except (OSError, AuthoritiesError, BadKeyError, CredentialError) as error:
