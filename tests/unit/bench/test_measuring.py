@@ -12,9 +12,11 @@ import subprocess
 import sys
 import time
 import wave
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -23,7 +25,7 @@ from agent.core.examination import COMMAND_BYTES, STATE_BYTES
 from agent.model.orders import Broadcast, Schedule
 from agent.trust.keys import generate
 from agent.trust.signer import Signer
-from province.bench import arithmetic, flood, idle, main, peers, proc, station, voice
+from province.bench import arithmetic, flood, idle, main, microphone, peers, proc, station, voice
 from province.bench.table import BENCHMARKS, found
 
 T0 = 1_795_410_000.25
@@ -167,17 +169,43 @@ def test_an_hourly_write_is_measured_on_the_real_store(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("act", [voice.ready, voice.command_to_sample, voice.button_to_sample])
-def test_voice_is_measured_on_its_real_process(act: main.Measure, tmp_path: Path) -> None:
+def test_voice_is_measured_on_its_real_process(act: Callable[[Path, int], list[main.Row]], tmp_path: Path) -> None:
     (row,) = act(tmp_path / "v", 2)
     assert row.n == 2
     assert row.min is not None
     assert row.min > 0
 
 
-def test_the_calendar_and_speech_are_measured(tmp_path: Path) -> None:
-    for act in (arithmetic.next_occurrence, arithmetic.text_to_speech):
-        (row,) = act(tmp_path, 2)
-        assert row.n == 2
+def test_the_calendar_is_measured(tmp_path: Path) -> None:
+    (row,) = arithmetic.next_occurrence(tmp_path, 2)
+    assert row.n == 2
+
+
+def test_the_microphone_is_found_in_what_was_played(tmp_path: Path) -> None:
+    (row,) = microphone.microphone(tmp_path / "m", 1)
+    assert row.n >= 3
+    assert row.min is not None
+    assert row.min > 0
+
+
+def test_the_microphones_delay_is_read_off_the_recording(tmp_path: Path) -> None:
+    rate, length, delay_ms = 48_000, 2 * 48_000, 37.5
+    spoken = np.random.default_rng(1).integers(-3000, 3000, length, dtype=np.int16)
+    t0, apart_ns = 1_000_000.0, 5 * 10**9
+    first = round((t0 * 1e9 - apart_ns) * rate / 1e9 - delay_ms * rate / 1000)
+    heard = np.zeros((4 * rate, 2), np.int16)
+    on_air = np.arange(rate // 2, 7 * rate // 2)
+    heard[on_air, 0] = spoken[(first + on_air) % length] // 2
+    recording = tmp_path / "voice.wav"
+    with wave.open(str(recording), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(heard.tobytes())
+    recording.with_suffix(".json").write_text(json.dumps({"t0": t0, "rate": rate, "zones": ["a", "b"]}))
+    found = microphone.delays_in(recording, spoken, t0, t0 + 4, apart_ns)
+    assert len(found) > 5
+    assert found == pytest.approx([delay_ms] * len(found), abs=0.03)
 
 
 def test_the_tap_dates_sound_and_passes_over_silence(tmp_path: Path) -> None:
