@@ -20,6 +20,7 @@ import ctypes.util
 import os
 import shutil
 import sys
+import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,11 +86,13 @@ def prepare(folder: Path, names: Sequence[str] = PLUGINS) -> None:
 
     To be run in a process of its own (`python -m drivers.vlc_decoder FOLDER`) and again after each upgrade of libVLC.
     libVLC looks for plugins beside the library and would write the cache of that folder too; so a copy of the core
-    library is loaded from a temporary folder which has only our links beside it.
+    library is loaded from a temporary folder which has only our links beside it. Not from beside `folder`: Debian lets
+    nothing be executed from /run. Decoders that are other users read what is made here.
     """
+    os.umask(0o022)
     plugins = _installed_plugins()
-    work = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(work, ignore_errors=True)
+    work = Path(tempfile.mkdtemp(prefix="tram-vlc-"))
+    fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         links = work / "vlc" / "plugins"
         for name in names:
@@ -106,9 +109,11 @@ def prepare(folder: Path, names: Sequence[str] = PLUGINS) -> None:
         arguments = (ctypes.c_char_p * 2)(b"--quiet", b"--reset-plugins-cache")
         if not vlc.libvlc_new(2, arguments) or not (links / "plugins.dat").exists():
             raise MediaError("libVLC wrote no plugin cache")
+        shutil.copytree(links, fresh, symlinks=True)
         shutil.rmtree(folder, ignore_errors=True)
-        links.rename(folder)
+        fresh.rename(folder)
     finally:
+        shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(work, ignore_errors=True)
 
 
