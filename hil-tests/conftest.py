@@ -1,4 +1,4 @@
-"""Fixtures: a board with its surroundings. `--board virtual` (default) or `--board ssh:HOST` with its rig."""
+"""Fixtures: a board with its surroundings. `--board virtual` (default), or `--board rig:FILE`, a Raspberry Pi."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from board import Board
+from board import Board, answered
+from raspberry import RaspberryBoard
 from surroundings import Surroundings
 from virtual import VirtualBoard, lower_priority
 
@@ -23,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--image", type=Path, help="a folder that image-build/build has made, instead of building one")
-    parser.addoption("--board", default="virtual", help="virtual, or ssh:HOST (see hil-tests/README.md)")
+    parser.addoption("--board", default="virtual", help="virtual, or rig:FILE (see hil-tests/README.md)")
 
 
 @pytest.fixture(scope="session")
@@ -53,8 +54,27 @@ def image(pytestconfig: pytest.Config) -> Path:
 
 
 @pytest.fixture(scope="session")
-def around(folder: Path) -> Iterator[Surroundings]:
-    with Surroundings(folder / "around", VirtualBoard.host) as surroundings:
+def rig(pytestconfig: pytest.Config) -> Path | None:
+    """The file that describes a Raspberry Pi's rig; None for the virtual board."""
+    kind, _colon, file = str(pytestconfig.getoption("board")).partition(":")
+    if kind == "rig":
+        return Path(file)
+    return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that need what the board has not are skipped, and say so."""
+    virtual = str(config.getoption("board")) == "virtual"
+    for item in items:
+        if item.get_closest_marker("virtual_board") and not virtual:
+            item.add_marker(pytest.mark.skip(reason="only on the virtual board"))
+        if item.get_closest_marker("raspberry") and virtual:
+            item.add_marker(pytest.mark.skip(reason="only on a Raspberry Pi"))
+
+
+@pytest.fixture(scope="session")
+def around(folder: Path, rig: Path | None) -> Iterator[Surroundings]:
+    with Surroundings(folder / "around", RaspberryBoard.host if rig else VirtualBoard.host) as surroundings:
         yield surroundings
 
 
@@ -72,11 +92,18 @@ def commissioned(image: Path, folder: Path, around: Surroundings) -> Path:
 
 
 @pytest.fixture(scope="module")
-def board(image: Path, folder: Path, commissioned: Path, request: pytest.FixtureRequest) -> Iterator[Board]:
+def board(folder: Path, around: Surroundings, rig: Path | None, request: pytest.FixtureRequest) -> Iterator[Board]:
     """A station that has just been switched on; the tests of one file go on with it."""
     name = request.module.__name__.rpartition("_")[2]
-    board = VirtualBoard(image, folder / name, commissioned)
-    board.start()
+    board: Board
+    if rig is None:
+        board = VirtualBoard(request.getfixturevalue("image"), folder / name, request.getfixturevalue("commissioned"))
+        board.start()
+    else:
+        board = RaspberryBoard(rig, folder / name, around.ports)
+        board.start()
+        around.commission(board)
+        answered(board, "systemctl restart tram-voice tram-agent", timeout_s=120)
     yield board
     board.close()
 

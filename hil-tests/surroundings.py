@@ -129,6 +129,11 @@ class Surroundings:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    @property
+    def ports(self) -> list[int]:
+        """What the board connects to on this machine, beside the clock."""
+        return [self.broker.port, int(self._content_host.rpartition(":")[2])]
+
     # -- the station -------------------------------------------------------------------------------------------------
 
     def configuration(self, sound_device: str) -> dict[str, Any]:

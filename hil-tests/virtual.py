@@ -91,6 +91,8 @@ class VirtualBoard:
         self.boots = 0
         self.extra: list[str] = []
         """Further arguments of the emulator, from the next start on."""
+        self.append = ""
+        """Further words of the kernel's command line."""
         self._image = image
         self._process: subprocess.Popen[bytes] | None = None
         self._agent: Wire | None = None
@@ -290,7 +292,7 @@ class VirtualBoard:
 
     def _command(self) -> list[str]:
         image, folder, share = self._image, self.folder, self._emulator / "usr/share"
-        root = "root=/dev/vda2 ro quiet console=ttyS0 panic=5"
+        root = f"root=/dev/vda2 ro quiet console=ttyS0 {self.append}"
         return [
             *self._program("qemu-system-x86_64"),
             *("-L", str(share / "qemu"), "-L", str(share / "seabios"), "-nodefaults", "-no-user-config"),
