@@ -53,14 +53,14 @@ def possible() -> str | None:
     return None
 
 
-def until(what: Callable[[], Any], why: str, patience_s: float = PATIENCE_S) -> Any:
+def until(what: Callable[[], Any], why: str | Callable[[], object], patience_s: float = PATIENCE_S) -> Any:
     end = time.monotonic() + patience_s
     while time.monotonic() < end:
         with contextlib.suppress(OSError, KeyError, ValueError, IndexError):
             if answer := what():
                 return answer
         time.sleep(0.02)
-    raise AssertionError(f"it did not happen: {why}")
+    raise AssertionError(f"it did not happen: {why() if callable(why) else why}")
 
 
 class Machine:
@@ -209,7 +209,11 @@ class Commune:
             self._plug_in(machine)
             machine.config["data_dir"] = str(machine.dir / "data")
             machine.config["run_dir"] = str(machine.run_dir)
-            machine.config["hardware"] = {"gpio": "virtual", "control": str(machine.dir / "hardware.sock")}
+            machine.config["hardware"] = {
+                "gpio": "virtual",
+                "clock": "virtual",
+                "control": str(machine.dir / "hardware.sock"),
+            }
             machine.config["zones"][0]["output"]["path"] = str(machine.wav)
             machine.write()
             self._stack.callback(machine.end_all)
