@@ -254,19 +254,30 @@ def _checks_of_the_day(out: Path, day: Any) -> Iterable[Any]:
     if answers:
         wrong = [f"{a.name}: {got or 'no answer'} instead of {a.expected}" for a, got in answers if got != a.expected]
         said = ", ".join(a.expected for a in day.attacks)
-        yield Check("attacks", not wrong, "; ".join(wrong) or f"{len(answers)} attempts: {said}")
+        refused = (f"{len(answers)} attempts: {said}", f"{len(answers)} lần thử: {said}")
+        yield Check("attacks", not wrong, *(("; ".join(wrong),) * 2 if wrong else refused))
     if day.outage is not None and day.outage[1]:
         begin, end = day.outage
         log = json.loads((out / "playlog.json").read_text("utf-8"))["entries"]
         during = [e["n"] for e in log if begin < epoch(e["ended"]) < end]
         arrived = [row["body"]["entry"]["n"] for row in day.record["events"] if row["body"]["kind"] == "log"]
         lost = [n for n in during if arrived.count(n) != 1]
-        told = f"{end - begin:.1f} s without a broker: {len(during)} log entries made meanwhile, each arrived once"
-        yield Check("outage", bool(during) and not lost, told if not lost else f"entries {lost} did not arrive once")
-    command = [sys.executable, "-m", "agent", "--lang", "en", "log", "--config", str(out / "station.yaml"), "--verify"]
+        told = (
+            f"{end - begin:.1f} s without a broker: {len(during)} log entries made meanwhile, each arrived once",
+            f"{end - begin:.1f} s mất máy chủ: {len(during)} mục nhật ký ghi trong lúc đó, mỗi mục về tỉnh một lần",
+        )
+        missing = (f"entries {lost} did not arrive once", f"các mục {lost} không về tỉnh đúng một lần")
+        yield Check("outage", bool(during) and not lost, *(missing if lost else told))
+    said_by = {lang: _verified(out, lang) for lang in ("en", "vi")}
+    yield Check("verify", all(code == 0 for code, _ in said_by.values()), said_by["en"][1], said_by["vi"][1])
+
+
+def _verified(out: Path, lang: str) -> tuple[int, str]:
+    """What `tram log --verify` says of the run, and its exit code."""
+    command = [sys.executable, "-m", "agent", "--lang", lang, "log", "--config", str(out / "station.yaml"), "--verify"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     lines = (done.stdout + done.stderr).strip().splitlines()
-    yield Check("verify", done.returncode == 0, lines[0] if lines else "no answer")
+    return done.returncode, lines[0] if lines else "–"
 
 
 def _hold(out: Path, seconds: float | None, card: bool, via: tuple[str, int] | None) -> int:
