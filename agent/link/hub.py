@@ -48,6 +48,8 @@ LARGEST = {"state": 8 * 2**10, "beat": 512, "status": 64 * 2**10, "event": 64 * 
 """Bytes of what a cluster may say; anything larger arrives empty, which is no message of ours."""
 BEAT_GAP_S = 0.5
 IN_FLIGHT = 100
+MOST = 500
+"""Connections at once, strangers included."""
 _CONNECTED = re.compile(r"New client connected from (\S+) as (\S+) \(.*u'([^']*)'\)")
 _NO_CERTIFICATE = re.compile(
     r"certificate verify failed|peer did not return a certificate|unknown ca|certificate expired"
@@ -177,7 +179,9 @@ class Hub:
         return mosquitto.write(
             self._dir,
             "\n".join(rules) + "\n",
-            mosquitto.Listener(host=link.host, port=link.port, ca=link.ca, cert=link.cert, key=link.key, named=True),
+            mosquitto.Listener(
+                host=link.host, port=link.port, ca=link.ca, cert=link.cert, key=link.key, named=True, most=MOST
+            ),
             settings=[
                 "persistence false",
                 "persistent_client_expiration 14d",

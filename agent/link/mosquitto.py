@@ -31,6 +31,8 @@ class Listener(Struct, frozen=True, kw_only=True):
     key: str
     crl: str | None = None
     named: bool = False
+    most: int | None = None
+    """Connections at once."""
 
 
 def device_access(
@@ -91,6 +93,7 @@ def write(
         "require_certificate true",
         "use_identity_as_username true",
         *(["use_username_as_clientid true"] if listener.named else []),
+        *([] if listener.most is None else [f"max_connections {listener.most}"]),
     ]
     path = folder / CONFIGURATION
     path.write_text("\n".join(lines) + "\n", "utf-8")

@@ -28,6 +28,8 @@ from agent.store.library import place
 BLOCK = 256 * 1024
 AT_ONCE = 16
 """So many clusters are served at once; others wait for their turn, as long as their own patience lasts."""
+CONNECTIONS = 64
+"""Of all kinds; one more is closed at once, and a cluster comes again: strangers must not use up all threads."""
 PATIENCE_S = 30.0
 """A cluster that takes nothing for so long is left."""
 _PATH = re.compile(r"/media/([0-9a-f]{64})")
@@ -129,8 +131,23 @@ class Server(ThreadingTCPServer):
     def __init__(self, address: tuple[str, int], files: Files, tls: ssl.SSLContext) -> None:
         self.files = files
         self.turns = threading.BoundedSemaphore(AT_ONCE)
+        self._places = threading.BoundedSemaphore(CONNECTIONS)
         self._tls = tls
         super().__init__(address, Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """A thread for it, while there is a place."""
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """The thread, to its end."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """In the connection's own thread."""

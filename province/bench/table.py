@@ -48,6 +48,12 @@ BENCHMARKS: dict[str, Benchmark] = {
     "beat_bytes": Benchmark("B", IDLE, 120.0, "max"),
     "idle_traffic_mb_day": Benchmark("MB/day", IDLE, 0.5),
     "next_occurrence_ms": Benchmark("ms", "arithmetic:next_occurrence", 1.0, n=1000),
+    "start_skew_ms": Benchmark("ms", "skew:start_skew", 5.0, "max", n=60),
+    "clusters_online_s": Benchmark("s", "clusters:scale", n=5),
+    "clusters_change_s": Benchmark("s", "clusters:scale", 5.0, "max", n=5),
+    "clusters_alert_ms": Benchmark("ms", "clusters:scale", n=5),
+    "clusters_cpu_percent": Benchmark("%", "clusters:scale", n=5),
+    "clusters_pss_mb": Benchmark("MB", "clusters:scale", 512.0, n=5),
 }
 
 

@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import os
 import signal
+import socket
 import ssl
 import time
 from collections.abc import Iterator
@@ -224,6 +225,19 @@ def test_one_who_shows_no_certificate_of_ours_gets_nothing(commune: Commune, tmp
 def _answer(connection: http.client.HTTPSConnection) -> http.client.HTTPResponse:
     connection.request("GET", "/")
     return connection.getresponse()
+
+
+def test_strangers_who_only_connect_do_not_shut_the_clusters_out_for_good(commune: Commune) -> None:
+    media = commune.at_station(content(1000))
+    with commune.serving(), contextlib.ExitStack() as crowd:
+        commune.wait_serving()
+        for _ in range(100):
+            crowd.enter_context(socket.create_connection(("127.0.0.1", commune.port), 5))
+        with pytest.raises(OSError):  # noqa: PT011 - closed, or reset
+            commune.get(f"/media/{media.sha256}")
+        crowd.close()
+        commune.wait_serving()
+        assert commune.get(f"/media/{media.sha256}")[0] == 200
 
 
 def test_a_server_that_dies_is_started_again_and_one_that_cannot_begin_is_an_alarm(commune: Commune) -> None:
