@@ -55,6 +55,7 @@ DEBIAN: Mapping[str, tuple[str, str]] = {
     "systemd": ("LGPL-2.1-or-later", "the station's services; tests: run as a process"),
     "sox": ("GPL-2.0-or-later, its library LGPL-2.1-or-later", "tests: run as a process"),
     "chromium": ("BSD-3-Clause and others", "tests of the run's page: run as a process"),
+    "iproute2": ("GPL-2.0-or-later", "tests: network namespaces, run as a process"),
     "alsa-utils": ("GPL-2.0", "`tram record`, tests: run as a process"),
     "libasound2-plugins": ("LGPL-2.1-or-later", "tests"),
     "mosquitto-clients": ("EPL-2.0 or EDL-1.0", "tests: run as processes"),
