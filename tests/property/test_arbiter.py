@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from agent.core.programme import Programme
 from agent.model.voice import RATE
-from tests.property.reference_arbiter import Heard, Wish, play_through
-from tests.unit.core.world import CONFIG, Province, World, broadcast, media
+from tests.property.reference_arbiter import Heard, Wish, outranks, play_through
+from tests.unit.core.world import CONFIG, Province, Sounding, World, broadcast, media
 
 DEEP = settings().max_examples > 1000
 PREFERENCE = ["xa-mau", "tinh"]
@@ -33,7 +34,22 @@ Case = tuple[tuple[str, str, int, str, list[str]], ...]
 
 def station() -> World:
     config = {**CONFIG, "zones": SOUND_ONLY, "normal_from_above": "auto", "priority_order": PREFERENCE}
-    return World(config, PROVINCE)
+    world = World(config, PROVINCE)
+    world.meets = partial(takes_over, world)
+    return world
+
+
+def takes_over(world: World, new: Sounding, old: Sounding) -> None:
+    """What begins while another sounds must outrank it: not for a moment is a lower one heard above a higher."""
+    if old.local:
+        return
+    mine, theirs = (world.station.programmes[world.station.plays[s.open.play].key] for s in (new, old))
+    assert outranks(wish(mine), wish(theirs)), (new.open.play, old.open.play)
+
+
+def wish(p: Programme) -> Wish:
+    place = PREFERENCE.index(p.iss) if p.iss in PREFERENCE else len(PREFERENCE)
+    return Wish(p.key, p.class_.value, round(p.start), 0, RANK[p.iss], place)  # type: ignore[arg-type]
 
 
 def owners(world: World, since: float) -> dict[str, list[Heard]]:

@@ -122,6 +122,7 @@ class StationMachine(RuleBasedStateMachine):
         self.failures = False
         self.well = True
         self.world.watch = self.watch
+        self.world.meets = self.meets
 
     # orders
 
@@ -481,6 +482,17 @@ class StationMachine(RuleBasedStateMachine):
             for zone in ("loa", "loa-2"):
                 self.check_nobody_waits(zone)
         self.well = True
+
+    def meets(self, new: Sounding, old: Sounding) -> None:
+        """What begins while another sounds takes over from it: not for a moment is a lower one heard above a higher."""
+        station = self.world.station
+        keys = [s.open.play if s.local else station.plays[s.open.play].key for s in (new, old)]
+        mine, theirs = (station.programmes.get(key) for key in keys)
+        if old.local or mine is None or theirs is None or mine.key == theirs.key:
+            return
+        ducked = all(self.world.ducked(zone, old) or zone not in new.zones for zone in old.zones)
+        taken = theirs.iss == mine.iss and theirs.id in [mine.id, *mine.replaces]
+        assert ducked or taken or outranks(self.as_wish(mine), self.as_wish(theirs)), f"{mine.key} above {theirs.key}"
 
     def silenced(self, zone: str, *, local: bool, since: float) -> bool:
         """Whether a silence has held there for so long that it must be quiet."""

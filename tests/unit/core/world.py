@@ -233,6 +233,8 @@ class World:
         self.locked: list[str] = []
         self.idle: list[str] = []
         """Zones whose external source is heard."""
+        self.meets: Callable[[Sounding, Sounding], None] = lambda new, old: None
+        """Called when a play begins in a zone in which another still sounds: it takes over."""
         self.watch: Callable[[], None] = lambda: None
         """Called whenever all that follows from an event has been done."""
         self.forgotten: set[str] = set()
@@ -878,6 +880,10 @@ class World:
                     late = self.wall - running.begin
                     running.begin = self.wall
                     running.segments = [(at + late, samples) for at, samples in running.segments]
+                for other in [s for s in self.on.values() if s.started and s.zones & running.zones]:
+                    over = self._end_of(other)
+                    if over is None or over > self.wall + 1e-9:
+                        self.meets(running, other)
                 running.started = True
                 for zone in sorted(running.zones):
                     self._begin(zone, running)
