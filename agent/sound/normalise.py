@@ -232,6 +232,7 @@ _ABBREVIATIONS = {
     "QĐND": "quân đội nhân dân",
     "DQTV": "dân quân tự vệ",
     "NVQS": "nghĩa vụ quân sự",
+    "CHQS": "chỉ huy quân sự",
     "BHYT": "bảo hiểm y tế",
     "BHXH": "bảo hiểm xã hội",
     "BHTN": "bảo hiểm thất nghiệp",
@@ -360,11 +361,16 @@ _FIXED = (
     (r"\bQL\.?\s?(?=\d)", "quốc lộ "),
     (r"\b(?:ĐT|TL)\.?\s?(?=\d{3}[A-Z]?\b(?![.\s]?\d))", "tỉnh lộ "),
     (r"\bHL\.?\s?(?=\d)", "hương lộ "),
+    (r"\bĐH\.?\s?(?=\d)", "đường huyện "),
+    (r"\bBĐ\s?(?=\d|I)", "báo động "),
+    (r"\b([2-5])G\b", r"\1 giê"),
+    (r"\bĐ/C\b", "đồng chí"),
+    (r"(?i)\b(?:lý trình\s+)?km\s?(?=\d+\s?\+\s?\d)", "ki lô mét "),
+    (r"(?<![\d/])(?<![Nn]gày )24/7(?![\d/])", "hai mươi bốn trên bảy"),
+    (r"(?<=\d)\s?'(?!\w)", " phút"),
     (r"\bĐT\s?[:.]?(?=\s?\+?\d)", "điện thoại "),
 )
-_ROMAN_AFTER = (
-    r"quý|khóa|khoá|chương|mục|phần|thứ|đại hội|thế kỷ|kỳ|hạng|loại|đợt|lần|vòng|tổ|vùng|cấp|quân khu|tập|bảng|nhóm"
-)
+_ROMAN_AFTER = r"báo động|quý|khóa|khoá|chương|mục|phần|thứ|đại hội|thế kỷ|kỳ|hạng|loại|đợt|lần|vòng|tổ|vùng|cấp|quân khu|tập|bảng|nhóm"
 _DAY_BEFORE = (
     r"ngày|mùng|mồng|sáng|trưa|chiều|tối|đêm|hôm|lễ|dịp|quốc khánh|kỷ niệm|mừng|rằm|từ|đến|trước|sau|hết|cuối|đầu|tết"
 )
@@ -475,8 +481,9 @@ def _telephones(line: str) -> str:
 
     line = re.sub(r"(?<![\w,/.])(?:\+84|\(0\d{1,4}\)|0\d{1,4})(?:[\s.-]?\d{1,4}){2,5}(?![\d/])", said, line)
     line = re.sub(r"(?<![\w,/.])1[89]00(?:[\s.-]?\d{2,6}){1,2}(?![\d,/])", said, line)
-    help_lines = r"(?i:(gọi|số|tổng đài|cảnh sát|cứu hỏa|cấp cứu|điện thoại|đường dây nóng|báo|hoặc|qua)\s+)(11[1-5])\b"
-    return re.sub(help_lines, lambda m: f"{m[1]} {digits(m[2])}", line)
+    calls = r"(?i:\b(?:gọi|số|tổng đài|cảnh sát|cứu hỏa|cấp cứu|điện thoại|đường dây nóng|báo|hoặc|qua)\s+)"
+    help_lines = rf"({calls})(11[1-5])((?:\s*(?:,|/|;|hoặc|và)\s*11[1-5])*)\b(?![.,/]?\d)"
+    return re.sub(help_lines, lambda m: m[1] + re.sub(r"11[1-5]", lambda n: digits(n[0]), m[2] + m[3]), line)
 
 
 def _day_month(day: str, month: str, year: str | None = None) -> str | None:
@@ -496,6 +503,7 @@ def _houses(line: str) -> str:
 
 def _dates(line: str) -> str:
     line = re.sub(r"(?i)\b(quý\s+(?:[IV]+|[1-4]))/(?=\d{4}\b)", r"\1 năm ", line)
+    line = re.sub(r"(\d\s?[hHg](?:\s?[0-5]\d)?)/(?=\d{1,2}/\d{1,2})", r"\1 ngày ", line)
 
     def whole(match: Match[str]) -> str:
         said = _day_month(match["d"], match["m"], match["y"])
@@ -568,6 +576,7 @@ def _times(line: str) -> str:
         return " ".join(f"{integer(v)} {name}" for v, name in zip(parts, names, strict=False) if v or name == "giờ")
 
     line = re.sub(rf"(?<![\w:.,/])(\d{{1,2}}){_DASH}(?={hour}\s?[hH])", lambda m: f"{integer(int(m[1]))} đến ", line)
+    line = re.sub(rf"(?<![\w:,/])({clock})/(?=ngày )", lambda m: f"{one(m[1])} ", line)
     line = re.sub(rf"(?<![\w:,/])({clock}){_DASH}({clock})", lambda m: f"{one(m[1])} đến {one(m[2])}", line)
     return re.sub(rf"(?<![\w:,/])(?:{clock})", lambda m: one(m[0]), line)
 
@@ -626,8 +635,13 @@ def _quantities(line: str) -> str:
             said.append(f"trên {_UNITS[per]}")
         return " ".join(s for s in said if s) + " "
 
-    times = rf"(?<![\w.,])({_NUMBER})\s?[xX×]\s?(?=\d)"
-    line = re.sub(times, lambda m: f"{number(m[1])} nhân ", line)
+    thousands = r"(?<![\w.,/])(\d{1,3})((?: \d{3})* 000)(?![\w.,/]?\d)"
+    line = re.sub(thousands, lambda m: m[0].replace(" ", ".") if m[1][0] != "0" else m[0], line)
+    line = re.sub(r"(?<![\w.,])(\d{1,3})m(\d\d|[14-9])(?!\w)", lambda m: f"{number(m[1])} mét {_tenths(m[2])}", line)
+    period = rf"(?<=\w)/24\s?(?:h|giờ)(?!\w)"
+    line = re.sub(period, " trong hai mươi bốn giờ", line)
+    times = rf"(?<![\w.,])({_NUMBER})(?:\s?({_UNIT}))?\s?[xX×]\s?(?=\d)"
+    line = re.sub(times, lambda m: f"{number(m[1])} {_UNITS.get(m[2] or '', '')} nhân ", line)
 
     def fraction(match: Match[str]) -> str:
         above, below = int(match[1]), int(match[2])
@@ -646,6 +660,11 @@ def _quantities(line: str) -> str:
         lambda m: f"{number(m[1])} đến {number(m[2])}",
         line,
     )
+
+
+def _tenths(text: str) -> str:
+    """What stands behind the metres of a height: 1m7 "bảy", 1m75 "bảy mươi lăm", 1m05 "lẻ năm"."""
+    return f"lẻ {integer(int(text))}" if len(text) == 2 and text[0] == "0" else integer(int(text))
 
 
 def _sign(sign: str | None) -> str:

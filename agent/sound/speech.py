@@ -19,7 +19,7 @@ from agent.model.events import SpeechFailed, SpeechReady
 from agent.ports import Inbox
 from agent.sound import wav
 
-VERSION = 2
+VERSION = 3
 """Raise it whenever the same text would be spoken differently: normalisation, level, trimming."""
 SPEED = 150
 """Words a minute: slower than the engine's own 175, for horns and their echo."""
