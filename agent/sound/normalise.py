@@ -638,7 +638,7 @@ def _quantities(line: str) -> str:
     thousands = r"(?<![\w.,/])(\d{1,3})((?: \d{3})* 000)(?![\w.,/]?\d)"
     line = re.sub(thousands, lambda m: m[0].replace(" ", ".") if m[1][0] != "0" else m[0], line)
     line = re.sub(r"(?<![\w.,])(\d{1,3})m(\d\d|[14-9])(?!\w)", lambda m: f"{number(m[1])} mét {_tenths(m[2])}", line)
-    period = rf"(?<=\w)/24\s?(?:h|giờ)(?!\w)"
+    period = r"(?<=\w)/24\s?(?:h|giờ)(?!\w)"
     line = re.sub(period, " trong hai mươi bốn giờ", line)
     times = rf"(?<![\w.,])({_NUMBER})(?:\s?({_UNIT}))?\s?[xX×]\s?(?=\d)"
     line = re.sub(times, lambda m: f"{number(m[1])} {_UNITS.get(m[2] or '', '')} nhân ", line)
