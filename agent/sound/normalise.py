@@ -370,8 +370,10 @@ _FIXED = (
     (r"(?<=\d)\s?'(?!\w)", " phút"),
     (r"\bĐT\s?[:.]?(?=\s?\+?\d)", "điện thoại "),
 )
-_ROMAN_AFTER = r"báo động|quý|khóa|khoá|chương|mục|phần|thứ|đại hội|thế kỷ|kỳ|hạng|loại|đợt|lần|vòng|tổ|vùng|cấp|quân khu"
+_ROMAN_AFTER = (
+    r"báo động|quý|khóa|khoá|chương|mục|phần|thứ|đại hội|thế kỷ|kỳ|hạng|loại|đợt|lần|vòng|tổ|vùng|cấp|quân khu"
     r"|tập|bảng|nhóm"
+)
 _DAY_BEFORE = (
     r"ngày|mùng|mồng|sáng|trưa|chiều|tối|đêm|hôm|lễ|dịp|quốc khánh|kỷ niệm|mừng|rằm|từ|đến|trước|sau|hết|cuối|đầu|tết"
 )
