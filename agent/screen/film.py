@@ -1,8 +1,9 @@
 """The decoding child of a board: one film into pictures in shared memory. `python -m agent.screen.film JOB`.
 
 JOB is JSON: `path`, `width`, `height`, `fill`, `memory` (a descriptor of shared memory), `out` (a pipe), `media` (a
-module of `drivers`), `plugins`. Lines on `out`: `frame SLOT` when a picture's moment has come, `lost N` at the end,
-`fault WHY`. Nothing here is trusted to end well: the parent ends it when its time is over or when it says nothing.
+module of `drivers`), `plugins` (its folder of libVLC's plugins, made when it is not there). Lines on `out`:
+`frame SLOT` when a picture's moment has come, `lost N` at the end, `fault WHY`. Nothing here is trusted to end well:
+the parent ends it when its time is over or when it says nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import mmap
 import os
 import resource
+import subprocess
 import sys
 
 MEMORY = 1024 * 2**20
@@ -31,6 +33,9 @@ def main(job: str) -> None:
         except OSError:
             os._exit(0)
 
+    if told.get("plugins") is not None and not os.path.isdir(told["plugins"]):
+        os.makedirs(os.path.dirname(told["plugins"]), exist_ok=True)
+        subprocess.run([sys.executable, "-m", told["media"], told["plugins"]], check=False)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
     resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES))

@@ -243,7 +243,7 @@ class _Process:
             self._next_check = now + CHECK_S
             if not self._check():
                 return False
-        self._turn()
+        self._turn(now)
         self._move(now)
         return True
 
@@ -346,7 +346,7 @@ class _Process:
                 painter.shown += 1
                 self.rota.frames.append(_frame(message, payload))
                 self._turn_pages()
-                self._turn()
+                self._turn(time.monotonic())
             elif kind == "end":
                 self.finished = True
         if painter.ended and self.finished:
@@ -385,8 +385,7 @@ class _Process:
 
     # frames
 
-    def _turn(self) -> None:
-        now = time.monotonic()
+    def _turn(self, now: float) -> None:
         frame = self.rota.turn(now)
         if frame is not None:
             self._change(frame)
@@ -406,6 +405,7 @@ class _Process:
             except OSError as error:
                 self._fault("film", f"page {frame.page}: {error}")
             else:
+                self.rota.ends(time.monotonic() + 2 * HANG_S)  # its time counts from its first picture
                 return
         if self._ready is None or self._ready[0] is not frame:
             self._prepare(frame)
@@ -472,6 +472,7 @@ class _Process:
             if first and self.shown is not None:
                 import hashlib
 
+                self.rota.ends(now + self.shown.dwell_s)
                 sha256 = hashlib.sha256(_rgb(self._dimmed(bytes(picture)))).hexdigest()
                 event = {"ev": "shown", "at_ns": time.monotonic_ns(), "sha256": sha256, "play": self.shown.play}
                 self._say({key: value for key, value in event.items() if value is not None})
@@ -486,17 +487,18 @@ class _Process:
         if frame is None:
             return
         if fault is None:
-            self.rota.over(time.monotonic())
+            self.rota.ends(time.monotonic())
             return
         self._fault("film", f"page {frame.page}: {fault}")
         frame.film = None
-        self.rota.over(time.monotonic() + (0.0 if film.shown else STILL_S))
+        self.rota.ends(time.monotonic() + (0.0 if film.shown else STILL_S))
         self._put(frame, zlib.decompress(frame.packed))
 
     def _drop_film(self) -> None:
         film, self.film = self.film, None
         if film is not None:
             film.close()
+        if film is not None and film.shown:
             play = self.shown.play if self.shown else None
             event = {"ev": "dropped", "play": play, "shown": film.shown, "lost": film.lost}
             self._say({key: value for key, value in event.items() if value is not None})

@@ -23,6 +23,7 @@ from agent.screen.fonts import Fonts, NoFontError
 from agent.screen.layout import MAX_SHEETS, Design, Measure, Sheet, compose, rest
 from agent.screen.painter import PictureError, paint, strip
 from agent.screen.text import MAX_CHARACTERS
+from drivers import mp4
 
 DWELL_S = 6.0
 SHORTEST_DWELL_S = 3.0
@@ -134,7 +135,7 @@ class Painting:
         least = 0.0
         if film is not None:
             told["film"] = film
-            least = FILM_S
+            least = _film_s(film)
         if sheet.running is not None and self._fonts is not None:
             image = strip(sheet, sheet.running, self._fonts)
             line = zlib.compress(image.tobytes(), 1)
@@ -151,7 +152,17 @@ class Painting:
 
 
 FILM_S = 3600.0
-"""A film without a time of its own plays to its end, but not longer than this."""
+"""No film plays longer than this, whatever it says."""
+
+
+def _film_s(path: str) -> float:
+    """How long a film without a time of its own takes: it plays to its end, which may come a little late."""
+    try:
+        with open(path, "rb") as file:
+            found = mp4.picture(file)
+    except OSError:
+        found = None
+    return min(FILM_S, found.seconds + 2.0) if found else DWELL_S
 
 
 def _fault(what: str, detail: str) -> _Message:

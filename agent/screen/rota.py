@@ -71,9 +71,9 @@ class Rota:
         self._at = following
         return self.frames[following]
 
-    def over(self, now: float) -> None:
-        """What is on has come to its end before its time: a film."""
-        self._until = now
+    def ends(self, at: float) -> None:
+        """What is on ends then, and not at its time: a film, which may begin late and end early."""
+        self._until = at
 
     def ahead(self, now: float, seconds: float) -> Frame | None:
         """The frame whose turn comes within so many seconds, to be made ready."""

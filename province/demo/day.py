@@ -23,7 +23,7 @@ from agent.link import topics
 from agent.trust.keys import generate
 from agent.trust.signer import Signer
 from province.content_server import Live, encode_live, encode_silence
-from province.demo import sounds
+from province.demo import boards, sounds
 from province.demo.stage import DEVICE, Stage
 from province.record import Taken
 from province.store import Signed
@@ -79,10 +79,15 @@ class Sounds:
                 for n, (text, kind) in enumerate(zip(BULLETIN, kinds, strict=True))
             ]
             notice = workers.submit(self._make_item, len(BULLETIN), NOTICE, "mp3", 44_100, 1)
+            slides = [
+                workers.submit(boards.photograph, self._make / "anh.jpg"),
+                workers.submit(boards.film, self._make / "phim.mp4"),
+            ]
             attack = workers.submit(sounds.speak, ATTACK, self._make / "attack.wav")
             silence = workers.submit(encode_silence, self._make / "silence.mp3")
             self.bulletin = [item.result() for item in bulletin]
             self.notice, self.attack, self.radio = notice.result(), attack.result(), radio.result()
+            self.slides = [slide.result() for slide in slides]
             self.live = Live(self.radio, 64, silence=silence.result(), burst_s=1.0)
 
     def _make_radio(self) -> Path:
@@ -152,6 +157,7 @@ class Day:
             "on_late": "join",
             "approved_by": "Chủ tịch UBND xã Mẫu",
         }
+        self._show_slides()
         order = self._sign("commune", "schedule", {"scope": DEVICE, "entries": [relay]}, name="schedule")
         self.stage.publisher.send(order)
         self.expect["due"]["tiep-am-chieu"] = self.t0 + 8.0
@@ -164,6 +170,16 @@ class Day:
         added = re.search(r"xa-\d+", said)
         if added:
             self.expect["due"][added[0]] = self.t0 + NOTICE_S
+
+    def _show_slides(self) -> None:
+        """On the board alone: a photograph, a film, and a text that is too long for one sheet."""
+        items: list[dict[str, Any]] = []
+        for path, dwell in zip(self.made.slides, (2.5, 3.5), strict=True):
+            items.append({"media": msgspec.to_builtins(self.stage.province.media(path)), "dwell_s": dwell})
+        items.append({"text": " ".join((NOTICE, *BULLETIN)), "lang": "vi", "dwell_s": 7.5})
+        args = self._broadcast(boards.SLIDES, "Tin của xã Mẫu", "normal", items, resume="drop")
+        self._publish("commune", {**args, "zones": ["bang-tin"]})
+        self.say("order", "Xã gửi trình chiếu cho bảng tin: ảnh, phim, thông báo dài")
 
     def _offer(self) -> None:
         items: list[dict[str, Any]] = [{"chime": "gong"}]

@@ -96,7 +96,8 @@ def _day(out: Path, seconds: float | None, card: bool, via: tuple[str, int] | No
         made = Sounds(out)
         live = {"dai-tinh": made.live}
         buffer_ms = BUFFER_MS if may_be_prompt() else PATIENT_BUFFER_MS
-        with Stage(out, live=live, card=card, broker_via=via, hear=hear(say), buffer_ms=buffer_ms) as stage:
+        more: dict[str, Any] = {"buffer_ms": buffer_ms, "requisition": True}
+        with Stage(out, live=live, card=card, broker_via=via, hear=hear(say), **more) as stage:
             stage.wait_ready()
             day = Day(stage, made, say, seconds or END_S)
             watch = StationWatch(stage, say)
@@ -232,13 +233,16 @@ def _references(stage: Any) -> Iterable[Path]:
 
 
 def _prove(out: Path, day: Any, say: Teller) -> list[Any]:
-    from province.demo import page, pictures, proof
+    from province.demo import boards, page, pictures, proof
+    from province.demo.day import END_S
     from province.demo.recorded import read_run
 
     checks = list(proof.check_run(out))
     checks += _checks_of_the_day(out, day)
-    proof.write_summary(out, checks)
     run = read_run(out)
+    if day.seconds >= END_S:
+        checks += boards.checks(run)
+    proof.write_summary(out, checks)
     geometry = pictures.draw_timeline(run, out / "timeline.png")
     pictures.draw_contact(run, out / "contact.png")
     page.write_page(run, checks, geometry)

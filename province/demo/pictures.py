@@ -13,7 +13,7 @@ from msgspec import Struct
 from PIL import Image, ImageDraw
 
 from agent.screen.fonts import Fonts
-from province.demo.recorded import Frame, Happening, Pcm, Run, RunError, epoch
+from province.demo.recorded import BOARDS, Frame, Happening, Pcm, Run, RunError, epoch
 
 SCALE = 2
 """Everything is drawn this much larger and shrunk: smooth edges."""
@@ -76,12 +76,13 @@ def draw_contact(run: Run, path: Path, title: str = "Bảng tin điện tử", c
     """Draw `contact.png`: every frame of the board with its time and how long it stood."""
     zone, width, gap = local_zone(run), 470, 24
     high, caption = round(width * 9 / 16), 62
-    rows = -(-max(1, len(run.frames)) // columns)
+    frames = [*run.frames, *(f for f in run.requisitioned if _lit(run, f))]
+    rows = -(-max(1, len(frames)) // columns)
     size = (columns * (width + gap) + gap, 96 + rows * (high + caption + gap))
     pen = Pen(size)
     pen.text((gap, 30), title, 30, bold=True)
-    pen.text((size[0] - gap, 38), f"{len(run.frames)} khung hình", 20, MUTED, anchor="r")
-    for index, frame in enumerate(run.frames):
+    pen.text((size[0] - gap, 38), f"{len(frames)} khung hình", 20, MUTED, anchor="r")
+    for index, frame in enumerate(frames):
         x = gap + index % columns * (width + gap)
         y = 96 + index // columns * (high + caption + gap)
         pen.box((x, y, x + width, y + high + caption), CARD, LINE, 8)
@@ -89,8 +90,9 @@ def draw_contact(run: Run, path: Path, title: str = "Bảng tin điện tử", c
         begin, end = _shown(run, frame)
         pen.text((x + 14, y + high + 10), _clock(begin, zone), 20, bold=True)
         pen.text((x + width - 14, y + high + 11), f"{end - begin:.1f} s", 18, MUTED, anchor="r")
-        pen.text((x + 14, y + high + 36), _heard_with(run, begin, end), 16, MUTED, room=width - 28)
-    if not run.frames:
+        about = _heard_with(run, begin, end) if frame.folder == BOARDS[0] else "Bảng quảng cáo được trưng dụng"
+        pen.text((x + 14, y + high + 36), about, 16, MUTED, room=width - 28)
+    if not frames:
         pen.text((gap, 110), "Bảng tin không chạy trong lượt này.", 20, MUTED)
     pen.done().save(path, optimize=True)
 
@@ -403,13 +405,18 @@ def _frame(run: Run, frame: Frame, size: tuple[int, int]) -> Image.Image:
     """The frame's picture within `size`, on black."""
     canvas = Image.new("RGB", size, "#000000")
     try:
-        with Image.open(run.out / "board" / Path(frame.file).name) as file:
+        with Image.open(run.out / frame.folder / Path(frame.file).name) as file:
             picture = file.convert("RGB")
     except OSError as error:
-        raise RunError(f"board/{frame.file}: {error}") from error
+        raise RunError(f"{frame.folder}/{frame.file}: {error}") from error
     picture.thumbnail(size, Image.Resampling.LANCZOS)
     canvas.paste(picture, ((size[0] - picture.width) // 2, (size[1] - picture.height) // 2))
     return canvas
+
+
+def _lit(run: Run, frame: Frame) -> bool:
+    """Whether anything is on the frame: a board that is given back shows nothing of ours."""
+    return _frame(run, frame, (64, 36)).getbbox() is not None
 
 
 def _shown(run: Run, frame: Frame) -> tuple[float, float]:

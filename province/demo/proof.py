@@ -81,10 +81,13 @@ TITLES: dict[str, tuple[str, str]] = {
     "receipts": ("Báo nhận khớp nhật ký", "Receipts agree with the log"),
     "attacks": ("Lệnh giả bị từ chối đúng lý do", "Forgeries refused, each for its reason"),
     "outage": ("Mất kết nối không mất gì", "Nothing was lost in the outage"),
+    "slides": ("Trình chiếu đúng lượt, không tối giữa chừng", "Slides in their turn, never black"),
+    "board-alert": ("Bảng tin báo động ngay", "The board shows the alert"),
+    "requisition": ("Bảng trưng dụng được trả lại", "The requisitioned board is given back"),
     "verify": ("tram log --verify", "tram log --verify"),
 }
 """Names of the checks for people: Vietnamese, English. `check_run` makes all but those of `NOT_FROM_FILES`."""
-NOT_FROM_FILES = frozenset({"inputs", "attacks", "outage", "verify"})
+NOT_FROM_FILES = frozenset({"inputs", "attacks", "outage", "slides", "board-alert", "requisition", "verify"})
 
 
 def check_run(out: Path) -> list[Check]:

@@ -35,12 +35,17 @@ class Station(Struct, frozen=True, kw_only=True):
     zones: list[str]
 
 
+BOARDS = ("board", "board-qc")
+"""Folders of the commune's board and of the advertiser's one that is requisitioned."""
+
+
 class Frame(Struct, frozen=True, kw_only=True):
     """A picture that the board showed, and when (RFC 3339; `to` null: until the end)."""
 
     file: str
     from_: str = msgspec.field(name="from")
     to: str | None = None
+    folder: str = BOARDS[0]
 
 
 class Happening(Struct, frozen=True, kw_only=True):
@@ -102,6 +107,8 @@ class Run(Struct, frozen=True, kw_only=True):
     province: dict[str, list[dict[str, Any]]]
     happenings: list[Happening]
     frames: list[Frame]
+    requisitioned: list[Frame]
+    """What the advertiser's board was given to show."""
     expected: Expected
 
     def sounding(self) -> Iterator[LogEntry]:
@@ -167,7 +174,7 @@ def read_run(out: Path) -> Run:
     playlog = _read(out / "playlog.json", dict[str, Any])
     log = _convert(out / "playlog.json", playlog.get("entries", []), list[dict[str, Any]])
     province = _read(out / "province.json", dict[str, Any]) if (out / "province.json").exists() else {}
-    frames = out / "board" / "index.json"
+    frames = [frame for folder in BOARDS for frame in _frames(out, folder)]
     expect = out / "expect.json"
     return Run(
         out=out,
@@ -181,9 +188,16 @@ def read_run(out: Path) -> Run:
             for kind in ("events", "acks", "receipts")
         },
         happenings=_read_lines(out / "events.jsonl"),
-        frames=_read(frames, list[Frame]) if frames.exists() else [],
+        frames=[frame for frame in frames if frame.folder == BOARDS[0]],
+        requisitioned=[frame for frame in frames if frame.folder == BOARDS[1]],
         expected=_read(expect, Expected) if expect.exists() else Expected(),
     )
+
+
+def _frames(out: Path, folder: str) -> list[Frame]:
+    index = out / folder / "index.json"
+    found: list[Frame] = _read(index, list[Frame]) if index.exists() else []
+    return [msgspec.structs.replace(frame, folder=folder) for frame in found]
 
 
 def body(record: dict[str, Any]) -> dict[str, Any]:

@@ -69,6 +69,7 @@ class Stage:
         broker_via: tuple[str, int] | None = None,
         hear: Callable[[Taken], None] | None = None,
         buffer_ms: int = BUFFER_MS,
+        requisition: bool = False,
     ) -> None:
         self.out = out
         self.buffer_ms = buffer_ms
@@ -76,6 +77,7 @@ class Stage:
         self._card = card
         self._via = broker_via
         self._hear = hear
+        self._requisition = requisition
         self._stack = contextlib.ExitStack()
         self._agent: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
@@ -196,12 +198,25 @@ class Stage:
                 zone["rules"].pop("caps", None)
             else:
                 zone["output"]["dir"] = str(out / "board")
+        if self._requisition:
+            self._add_requisitioned(example)
         for source in example["sources"]:
             source["url"] = self.content.live_url(source["id"], plain=True)
             source["silence_s"] = 3
         for message in example["messages"]:
             message["repeat"] = 1
         self.config_path.write_text(yaml.safe_dump(example, allow_unicode=True, sort_keys=False), "utf-8")
+
+    def _add_requisitioned(self, example: dict[str, Any]) -> None:
+        """An advertiser's board as in its own example, beside the commune's."""
+        theirs = yaml.safe_load((EXAMPLES / "requisitioned-board.yaml").read_text("utf-8"))
+        (zone,) = theirs["zones"]
+        zone["id"] = "bang-qc"
+        zone["output"] = {"driver": "png", "dir": str(self.out / "board-qc"), "width": 640, "height": 360}
+        zone["rules"]["requisition_hours"] = ["00:00-24:00"]
+        zone.pop("board")
+        example["zones"].append(zone)
+        example["relays"] += theirs["relays"]
 
     # processes
 

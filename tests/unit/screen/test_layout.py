@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from agent.model.screen import Page
+from agent.model.screen import Page, Rest
 from agent.screen.fonts import Fonts, NoFontError
-from agent.screen.layout import LOOKS, Sheet, compose
+from agent.screen.layout import LOOKS, Design, Sheet, compose, rest
 from agent.screen.painter import paint
 
 TITLE = "KHẨN CẤP: BÃO SỐ 9 CẤP 12 – SƠ TÁN NGAY"
@@ -181,3 +182,99 @@ def test_no_foreign_text_leaves_the_frame(title: str, body: str, mark: str, name
             assert text.x + left >= -2
             assert text.x + right <= width + 2
             assert 0 < text.y <= height
+
+
+KHMER = [
+    "សេចក្តីជូនដំណឹង",
+    "សូមអញ្ជើញបងប្អូនមកចាក់វ៉ាក់សាំងនៅម៉ោង៧និង៣០នាទី",
+    "ព្យុះលេខ ៩ ខ្លាំង សូមជម្លៀសជាបន្ទាន់",
+    "ក្រុមប្រឹក្សាឃុំ ស្រុក ខេត្ត ខ្មែរ ត្រា វិញ",
+]
+
+
+@pytest.mark.parametrize("text", [*KHMER, "Ủy ban nhân dân xã Mẫu: ỂỆỖỮỰẶẨ ểệỗữựặẩ"])
+def test_letters_are_shaped_as_harfbuzz_shapes_them(text: str) -> None:
+    import uharfbuzz
+
+    for face, part in fonts().runs(text):
+        font = fonts().load(face, 64, bold=False)
+        shaper = uharfbuzz.Font(uharfbuzz.Face(uharfbuzz.Blob.from_file_path(str(font.path))))
+        buffer = uharfbuzz.Buffer()
+        buffer.add_str(part)
+        buffer.guess_segment_properties()
+        uharfbuzz.shape(shaper, buffer)
+        units = sum(position.x_advance for position in buffer.glyph_positions)
+        assert font.getlength(part) == pytest.approx(units * font.size / shaper.face.upem, rel=0.02)
+
+
+def test_a_khmer_syllable_is_one_shape_and_not_its_letters_in_a_row() -> None:
+    syllable = "ខ្មែ"
+    [(face, part)] = fonts().runs(syllable)
+    font = fonts().load(face, 64, bold=False)
+    # The coeng puts the second letter beneath the first: drawn one by one they would be much wider.
+    assert font.getlength(part) < 0.75 * sum(font.getlength(letter) for letter in part if letter != "\u17d2")
+
+
+@pytest.mark.parametrize("size", [*SIZES, (1920, 960), (192, 32)], ids=lambda s: f"{s[0]}x{s[1]}")
+def test_the_default_slide_stays_in_the_frame_and_keeps_its_contrast(size: tuple[int, int]) -> None:
+    told = Rest(title=COMMUNE, body=NOTICE, clock="16:42", date="Thứ ba, 24/11/2026", playing="Đang phát: " + NOTICE)
+    for look in (Design(), Design(qr="https://xa-mau.example.vn/phan-anh", qr_label="Quét mã để gửi phản ánh")):
+        sheet = rest(told, *size, fonts(), look)
+        assert outside(sheet) == []
+        assert all(contrast(text.ink, text.ground) >= 7 for text in sheet.texts)
+        if sheet.code is not None:
+            _, left, top, side = sheet.code
+            assert left >= 0
+            assert top >= 0
+            assert left + side <= size[0]
+            assert top + side <= size[1]
+
+
+def test_the_code_of_the_default_slide_leads_to_the_address() -> None:
+    import segno
+
+    address = "https://xa-mau.example.vn/phan-anh"
+    image = paint(rest(Rest(title=COMMUNE, clock="16:42"), 960, 540, fonts(), Design(qr=address)), fonts())
+    assert _modules(image) == [list(row) for row in segno.make(address, error="m", micro=False).matrix]
+
+
+def _modules(image: Image.Image) -> list[list[int]]:
+    """The QR code on a picture with nothing else that is white, read by its pixels alone: 1 for a dark module."""
+    white = image.convert("L").point(lambda v: 255 if v > 252 else 0)
+    box = white.crop((image.width // 2, 0, image.width, image.height)).getbbox()
+    assert box is not None
+    code = white.crop((box[0] + image.width // 2, box[1], box[2] + image.width // 2, box[3]))
+    # The finder pattern's upper edge is seven modules long, after four white ones.
+    quiet = next(x for x in range(code.width) if code.getpixel((x, x)) == 0)
+    step = quiet // 4
+    count = code.width // step - 8
+    middle = [step * (k + 4) + step // 2 for k in range(count)]
+    return [[0 if code.getpixel((x, y)) else 1 for x in middle] for y in middle]
+
+
+@pytest.mark.parametrize(
+    ("pitch_mm", "viewing_m", "size"), [(4, 40, (1920, 960)), (10, 30, (192, 96)), (3, 25, (1280, 720))]
+)
+def test_letters_are_as_high_as_the_distance_asks(pitch_mm: float, viewing_m: float, size: tuple[int, int]) -> None:
+    import math
+
+    design = Design(pitch_mm=pitch_mm, viewing_m=viewing_m)
+    for page in (PAGES["long"], PAGES["normal"], PAGES["emergency"]):
+        for sheet in compose(page, *size, fonts(), design):
+            body = [t.size for t in sheet.texts if t.ink == LOOKS[page.class_].ink]
+            capital_mm = min(body, default=1000) * 0.714 * pitch_mm
+            minutes = math.degrees(math.atan(capital_mm / 1000 / viewing_m)) * 60
+            assert minutes >= 15.5
+
+
+def test_a_board_as_low_as_a_strip_lets_its_text_run() -> None:
+    design = Design(pitch_mm=10, viewing_m=30)
+    [sheet] = compose(PAGES["long"], 192, 32, fonts(), design)
+    assert sheet.running is not None
+    assert "tiêm vắc-xin" in sheet.running.text.text
+    assert sheet.running.top + sheet.running.rows <= 32
+
+
+def test_an_emergency_has_its_sign_on_small_boards_too() -> None:
+    [sheet] = compose(Page(class_="emergency", title="BÃO"), 192, 96, fonts())
+    assert sheet.texts[0].text.startswith("⚠")
