@@ -47,7 +47,7 @@ from agent.model import apart
 from agent.model import events as ev
 from agent.model import voice as vo
 from agent.model.config import Station as Config
-from agent.model.records import PutOut, PutValue, Snapshot
+from agent.model.records import PutValue, Snapshot
 from agent.model.time import Instant
 from agent.panel.desk import Desk
 from agent.ports import Link
@@ -326,7 +326,7 @@ class App:
 
     # parts
 
-    def _make_links(self, config: Config, data: Path, now: Instant) -> tuple[Hub | NoHub, Link]:
+    def _make_links(self, config: Config, data: Path, now: Instant) -> tuple[Hub | NoHub, Links]:
         """The link to the clusters, and those upwards: to the source, to the parent station, to both or to nobody."""
         ways: list[tuple[str, Settings]] = []
         if config.mqtt is not None:
@@ -342,7 +342,7 @@ class App:
             births = BirthFile(data / ("birth" if name == "source" else f"birth-{name}"))
             inbox = Labelled(self.worker.from_link, name, number, count)
             links.append(MqttLink(settings, inbox, births, clock_trusted=now.trusted))
-        return hub, Links(links, hub) if links else Alone()
+        return hub, Links(links, hub)
 
     def _signing(self, config: Config) -> Sign | None:
         key, iss = config.trust.station_key, config.trust.station_authority
@@ -371,30 +371,6 @@ class App:
             return topic, raw.encode()
 
         return sign
-
-
-class Alone:
-    """The link of a station without a source system: what is meant for the province waits in the outbox."""
-
-    def start(self) -> None:
-        """Nothing to connect to."""
-
-    def stop(self) -> None:
-        """Nothing to end."""
-
-    def acknowledge(self, token: int) -> None:
-        """No order ever came."""
-
-    def offer(self, rows: Sequence[PutOut]) -> None:
-        """They wait."""
-
-    def publish_state(self, body: bytes) -> None:
-        """Nobody listens."""
-
-    publish_status = publish_beat = publish_state
-
-    def set_clock_trusted(self, trusted: bool) -> None:
-        """No certificate to check."""
 
 
 class Worker:

@@ -32,7 +32,7 @@ from province.demo.stage import DEVICE
 
 COUNT = 102
 """The largest commune there is."""
-GROUP = "xa-mau-cum"
+GROUP, PROVINCE_GROUP = "xa-mau-cum", "tinh-mau"
 BEAT_S = 60.0
 QUIET_S = 60.0
 PATIENCE_S = 120.0
@@ -64,7 +64,7 @@ class _Cluster:
         return msgspec.json.encode(body)
 
     def _connected(self, client: mqtt.Client, *_: object) -> None:
-        targets = topics.targets(self.name, [GROUP])
+        targets = topics.targets(self.name, [GROUP, PROVINCE_GROUP])
         client.subscribe([(f, 1) for target in targets for f in topics.inbound(target)])
         client.publish(topics.up(self.name, "state"), self._state(online=True), qos=1, retain=True)
         self.status("normal")
@@ -121,7 +121,7 @@ class _Commune(DirectStage):
         config["clusters"] = [{"id": f"cum-{i + 1}", "device": name} for i, name in enumerate(names)]
         self.config_path.write_text(yaml.safe_dump(config, allow_unicode=True, sort_keys=False), "utf-8")
         self.broker._clusters = {DEVICE: names}
-        self.broker.allow({DEVICE: ["tinh-mau"]})
+        self.broker.allow({DEVICE: [PROVINCE_GROUP]})
         self.names = names
 
     def start_agent(self) -> None:
@@ -209,7 +209,7 @@ def _alarms(stage: _Commune) -> int:
 
 def _alert(stage: _Commune, clusters: list[_Cluster], k: int) -> list[float]:
     args = stage.broadcast("province", f"bao-{k}", [{"chime": "gong"}])
-    signed = stage.province.sign("province", "broadcast", args, ["group:tinh-mau"], ttl_s=600)
+    signed = stage.province.sign("province", "broadcast", args, [f"group:{PROVINCE_GROUP}"], ttl_s=600)
     begun = time.monotonic()
     stage.publisher.send(signed)
     _until(lambda: all(signed.jti in c.received for c in clusters), "the alert is everywhere")
