@@ -462,7 +462,11 @@ class Training:
         def found() -> list[dict[str, Any]]:
             return [e for e in self.log() if e["bulletin"] == bulletin and e["zone"] == zone]
 
-        until(lambda: len(found()) >= count, f"{count} log entries of {bulletin} in {zone}")
+        try:
+            until(lambda: len(found()) >= count, f"{count} log entries of {bulletin} in {zone}")
+        except LateError as late:
+            own = [line for line in self.tram("log", "--format", "csv").stdout.splitlines() if bulletin in line]
+            raise LateError(f"{late}; outbox {self.status()['outbox']}; the station's own log: {own}") from None
         return found()
 
     # virtual hardware and people

@@ -254,7 +254,7 @@ def _paused(power: Power) -> None:
 @at("part-ended")
 def _ended(power: Power) -> None:
     station = power.station
-    sent = station.broadcast(station.province, [power.scale()], zones=[station.sound_zone, QUIET])
+    sent = station.broadcast(station.province, [power.scale()], zones=[station.sound_zone, QUIET], resume="continue")
     sent.running()
     power.stage(sent, "ended", QUIET)
     power.cut()
