@@ -386,7 +386,9 @@ class ControlSocket:
                     raise StageError(str(answer.get("error")))
                 return {k: v for k, v in answer.items() if k != "ok"}
             case "link":
-                stage.relay.set_up(bool(args["up"]))
+                if not isinstance(args["up"], bool):
+                    raise ValueError("up must be true or false")
+                stage.relay.set_up(args["up"])
             case "restart":
                 stage.restart(str(args["what"]), kill=bool(args.get("kill")))
                 return {"pids": stage.pids()}
@@ -401,7 +403,9 @@ def _verb(asked: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """`{"do": "press", "button": …}`, or `{"press": {"button": …}}`."""
     if "do" in asked:
         return str(asked["do"]), {k: v for k, v in asked.items() if k != "do"}
-    verb, args = next(iter(asked.items()))
+    if len(asked) != 1:
+        raise ValueError('one verb is expected: {"do": VERB, …} or {VERB: {…}}')
+    ((verb, args),) = asked.items()
     return verb, args if isinstance(args, dict) else {}
 
 
