@@ -387,7 +387,7 @@ class ControlSocket:
                 return {k: v for k, v in answer.items() if k != "ok"}
             case "link":
                 if not isinstance(args["up"], bool):
-                    raise ValueError("up must be true or false")
+                    raise TypeError("up must be true or false")
                 stage.relay.set_up(args["up"])
             case "restart":
                 stage.restart(str(args["what"]), kill=bool(args.get("kill")))
