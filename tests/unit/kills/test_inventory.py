@@ -45,6 +45,7 @@ ELSEWHERE: dict[str, str] = {
     "value-passing.key": (
         "test_an_order_reaches_the_clusters_after_the_agent_was_killed_in_the_middle_of_passing_it_on"
     ),
+    "value-loudness/": "test_it_is_measured_once_for_good",
     "value-accepted/": "test_an_accepted_entry_stays_accepted_over_a_power_cut",
 }
 """States whose case has another name, with that name."""
@@ -74,7 +75,7 @@ def values() -> Iterator[str]:
                 match key:
                     case ast.Constant(value=str(text)) | ast.JoinedStr(values=[ast.Constant(value=str(text)), *_]):
                         yield text
-                    case ast.Name(id=constant):
+                    case ast.Name(id=constant) | ast.BinOp(left=ast.Name(id=constant)):
                         yield str(getattr(importlib.import_module(name[:-3].replace("/", ".")), constant))
                     case ast.Attribute(value=ast.Name(id="self"), attr=attribute):
                         yield from _attribute(tree, attribute)
