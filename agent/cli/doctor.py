@@ -19,7 +19,7 @@ from agent.cli import show
 from agent.cli.asking import NotRunning, Refused, ask
 from agent.cli.context import Context, common, pass_context
 from agent.cli.language import _, say
-from agent.model.config import AlsaOutput, HdmiOutput, Output, Station, WavOutput
+from agent.model.config import AlsaOutput, HdmiOutput, Mqtt, Output, Parent, Station, WavOutput
 from agent.model.loader import examine
 
 NETWORK_S = 5.0
@@ -166,31 +166,60 @@ def _trust(station: Station) -> Iterator[Finding]:
 
 
 def _broker(station: Station) -> Iterator[Finding]:
-    import socket
-
-    from agent.link.tls import CredentialError, context
-
     what = _("Broker")
     mqtt = station.mqtt
     if mqtt is None:
         yield Finding(what, "none", _("the station works alone (no “mqtt:”)"))
+    else:
+        yield _reached(what, "mqtt", mqtt)
+
+
+def _clusters(station: Station) -> Iterator[Finding]:
+    """The way to the station of a cluster, or a station's own for its clusters."""
+    from agent.link import mosquitto
+
+    what = _("Clusters")
+    if station.parent is not None:
+        yield _reached(_("Parent station"), "parent", station.parent)
+    link = station.cluster_link
+    if link is None:
         return
-    place = f"{mqtt.host}:{mqtt.port}"
+    if mosquitto.program() is None:
+        yield _bad(what, _("mosquitto is not installed"), "apt install mosquitto")
+        return
+    for name in ("ca", "cert", "key"):
+        path = getattr(link, name)
+        if not os.access(path, os.R_OK):
+            remedy = _("Ask the province for a certificate for the local network: cluster_link.{name}.").format(
+                name=name
+            )
+            yield _bad(what, _("{path} cannot be read").format(path=path), remedy)
+            return
+    yield _good(what, _("{count} on {host}:{port}").format(count=len(station.fleet()), host=link.host, port=link.port))
+
+
+def _reached(what: str, section: str, there: Mqtt | Parent) -> Finding:
+    """Whether a broker takes us, by the certificate that the section names."""
+    import socket
+
+    from agent.link.tls import CredentialError, context
+
+    place = f"{there.host}:{there.port}"
     try:
-        tls = context(mqtt.ca, mqtt.cert, mqtt.key, check_dates=True)
+        tls = context(there.ca, there.cert, there.key, check_dates=True, section=section)
         with (
-            socket.create_connection((mqtt.host, mqtt.port), NETWORK_S) as plain,
-            tls.wrap_socket(plain, server_hostname=mqtt.host) as secure,
+            socket.create_connection((there.host, there.port), NETWORK_S) as plain,
+            tls.wrap_socket(plain, server_hostname=there.host) as secure,
         ):
-            yield _good(what, f"{place}, {secure.version()}")
+            return _good(what, f"{place}, {secure.version()}")
     except CredentialError as error:
-        yield _bad(what, error, _("Get the station's certificate and key from the province again."))
+        return _bad(what, error, _("Get the station's certificate and key from the province again."))
     except ssl.SSLCertVerificationError as error:
-        yield _bad(what, f"{place}: {error.verify_message}", _("Check this machine's clock, mqtt.ca and mqtt.host."))
+        remedy = _("Check this machine's clock, {section}.ca and {section}.host.").format(section=section)
+        return _bad(what, f"{place}: {error.verify_message}", remedy)
     except (OSError, ValueError) as error:
-        yield _bad(
-            what, f"{place}: {error}", _("Check the network, the SIM and mqtt.host. The station works on without.")
-        )
+        remedy = _("Check the network and {section}.host. The station works on without.").format(section=section)
+        return _bad(what, f"{place}: {error}", remedy)
 
 
 def _clock(station: Station) -> Iterator[Finding]:
@@ -380,6 +409,7 @@ CHECKS: tuple[Callable[[Station], Iterator[Finding]], ...] = (
     _certificate,
     _trust,
     _broker,
+    _clusters,
     _clock,
     _sound,
     _boards,

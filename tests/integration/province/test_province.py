@@ -266,6 +266,15 @@ def test_init_says_what_to_copy_where(tmp_path: Path) -> None:
     assert "never overwritten" in again.output
 
 
+def test_a_station_with_clusters_gets_a_certificate_for_its_own_network(tmp_path: Path) -> None:
+    made = run(tmp_path, "init", "--unit", "86", "--device", "xa-mau", "--lan", "xa-mau=tram.lan")
+    assert made.exit_code == 0, made.output
+    assert "xa-mau-lan.crt" in made.output
+    assert (tmp_path / "pki" / "xa-mau-lan.key").stat().st_mode & 0o777 == 0o600
+    wrong = run(tmp_path / "other", "init", "--unit", "86", "--device", "xa-mau", "--lan", "xa-khac=tram.lan")
+    assert wrong.exit_code == 2
+
+
 def test_sign_refuses_what_devices_would_refuse_unless_told(tmp_path: Path) -> None:
     run(tmp_path, "init", "--unit", "86")
     given = ("sign", "--as", "tinh", "--to", "xa-mau-1", "--op", "cancel", "-")

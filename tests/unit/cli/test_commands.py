@@ -216,6 +216,18 @@ def test_doctor_looks_at_everything_and_ends_with_1_when_something_is_bad(stage:
         assert words in done.out
 
 
+def test_doctor_looks_at_the_link_to_the_clusters_and_at_the_way_to_the_parent(stage: Stage) -> None:
+    good = stage.config.read_text()
+    link = "cluster_link: {host: 10.20.0.5, ca: no.crt, cert: no.crt, key: no.key, group: xa-cum}\n"
+    stage.config.write_text(good + link)
+    assert "no.crt cannot be read" in stage.tram("doctor").out
+    parent = "parent: {host: 127.0.0.1, port: 1, ca: no.crt, cert: no.crt, key: no.key}\n"
+    stage.config.write_text(good.replace("unit: 84/86/xa-mau", "unit: 84/86/xa-mau, role: cluster", 1) + parent)
+    told = stage.tram("doctor").out
+    assert "Parent station" in told
+    assert "parent.ca: cannot read" in told
+
+
 def test_doctor_of_a_configuration_with_mistakes_sends_to_check(stage: Stage) -> None:
     stage.config.write_text("device: 1\n")
     done = stage.tram("doctor")

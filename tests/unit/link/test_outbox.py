@@ -68,6 +68,15 @@ def test_a_row_too_light_for_a_full_outbox_is_counted_and_never_written() -> Non
     assert outbox.dropped == {0: 0, 1: 1, 2: 0, 3: 0}
 
 
+def test_what_another_device_says_is_kept_as_it_is_and_what_could_never_be_sent_is_left_out() -> None:
+    outbox, disk = filled("")
+    disk.write(outbox.relay("cum-1", "event", 0, b'{ "seq": 9 }'))
+    (row,) = disk.rows.values()
+    assert (row.topic, row.body) == ("cum-1/event", b'{ "seq": 9 }')
+    assert outbox.relay("cum-1", "event", 0, b"x" * (outbox.max_row_bytes + 1)) == []
+    assert len(outbox) == 1
+
+
 def test_bytes_are_bounded_too() -> None:
     outbox, disk = filled("1" * 50, max_bytes=200)
     assert outbox.bytes == sum(len(r.body) for r in disk.rows.values()) <= 200

@@ -226,6 +226,14 @@ def test_the_recorded_ack_again_changes_nothing_and_another_one_in_its_place_is_
     assert desk.record.receipt("tinh", "j1").devices["xa-mau"].state == "received"
 
 
+def test_nobody_waits_for_the_beats_of_a_cluster_whose_station_speaks_for_it() -> None:
+    desk = Desk(period_s=60)
+    desk.say("state", {"device": "cum-1", "online": True, "birth": 1, "via": "xa-mau"}, device="cum-1")
+    assert desk.record.tick(T0 + 3600) == []
+    gone = desk.say("state", {"device": "cum-1", "online": False, "birth": 1, "via": "xa-mau"}, device="cum-1")
+    assert words(gone) == ["offline"]
+
+
 def test_a_device_that_stops_beating_is_silent_after_three_periods_and_told_when_back() -> None:
     desk = Desk(period_s=60)
     desk.state()
