@@ -165,7 +165,7 @@ class App:
             do.HandFeed: self._hand_feed,
             do.DropFeeds: self._drop_feeds,
             do.ToScreen: lambda c: self.screens.send(c.zone, c.command),
-            do.Speak: lambda c: self.speech.render(c.key, c.text, c.lang, urgent=c.urgent),
+            do.Speak: lambda c: self.speech.render(c.key, c.text, c.lang, urgency=c.urgency),
             do.PinMessage: self._pin,
             do.Measure: lambda c: self.loudness.ask(c.sha256, c.path),
             do.Want: lambda c: self.library.want(c.needs),

@@ -117,10 +117,10 @@ class Piece(Struct, frozen=True):
 class Speech(Protocol):
     """Offline speech."""
 
-    def render(self, key: str, text: str, lang: str, *, urgent: bool = False) -> None:
+    def render(self, key: str, text: str, lang: str, *, urgency: int = 0) -> None:
         """Speak into a file; posts SpeechReady or SpeechFailed. The same text and language are spoken once.
 
-        An `urgent` text does not wait for those that were asked for before it.
+        A text of a higher `urgency` does not wait for lower ones that were asked for before it.
         """
 
     def speaks(self, lang: str) -> bool:

@@ -401,7 +401,11 @@ class Admission(Airing):
         state: str,
         items: list[Item],
     ) -> dict[str, Any]:
-        pending = [i for i, item in enumerate(items) if self.catalogue.cue(i, item).pending]
+        pending = [
+            i
+            for i, item in enumerate(items)
+            if any(self.catalogue.cue(i, part).pending for part in self.catalogue.spread([item]))
+        ]
         row: dict[str, Any] = {
             "at": self.ledger.time(at),
             "title": title,

@@ -105,8 +105,8 @@ class Boards(Readiness):
         return pages or [plain]
 
     def _spoken_s(self, item: Item) -> float | None:
-        samples = self.catalogue.cue(0, item).samples
-        return None if samples is None else samples / vo.RATE
+        samples = [self.catalogue.cue(0, part).samples for part in self.catalogue.spread([item])]
+        return None if None in samples else sum(s for s in samples if s is not None) / vo.RATE
 
     def _shown(self, event: screen.Shown, now: Instant) -> None:
         self.reporter.shown(event)

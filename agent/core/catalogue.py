@@ -6,8 +6,10 @@ import hashlib
 from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
+import msgspec
 from msgspec import Struct
 
+from agent.core.sentences import parts
 from agent.model.config import Station
 from agent.model.events import Sound
 from agent.model.orders import Item, Media
@@ -19,7 +21,10 @@ LOCAL = "local:"
 
 
 class Cue(Struct, kw_only=True):
-    """One item as sound. Exactly one of: a `path`, a live `url`, the `microphone`, `pending`, or `failed` (why)."""
+    """One item, or one part of a long text, as sound.
+
+    Exactly one of: a `path`, a live `url`, the `microphone`, `pending`, or `failed` (why).
+    """
 
     item: int
     content: str | None = None
@@ -62,13 +67,13 @@ def allowed(url: str, config: Station) -> bool:
     if config.parent is not None and url.startswith(LOCAL):
         return True
     try:
-        parts = urlsplit(url)
-        port = parts.port
+        found = urlsplit(url)
+        port = found.port
     except ValueError:
         return False
-    host = (parts.hostname or "").lower()
+    host = (found.hostname or "").lower()
     names = {host, f"{host}:{port or 443}"}
-    return parts.scheme == "https" and not parts.username and not names.isdisjoint(config.content.allowed_hosts)
+    return found.scheme == "https" and not found.username and not names.isdisjoint(config.content.allowed_hosts)
 
 
 def speech_key(text: str, lang: str) -> str:
@@ -132,9 +137,20 @@ class Catalogue:
             return self._media(index, item.media)
         return self._live(index, item, live_seconds)
 
+    @staticmethod
+    def spread(items: Iterable[Item]) -> list[Item]:
+        """The items as they are spoken and played: a long text is several, each of some sentences."""
+        return [
+            part
+            for item in items
+            for part in (
+                [item] if item.text is None else [msgspec.structs.replace(item, text=t) for t in parts(item.text)]
+            )
+        ]
+
     def texts(self, items: Iterable[Item]) -> Iterable[tuple[str, str, str]]:
         """(key, text, lang) of what must be spoken for these items, fallbacks included."""
-        for item in items:
+        for item in self.spread(items):
             if item.text is not None and item.lang is not None:
                 yield speech_key(item.text, item.lang), item.text, item.lang
             yield from self.texts(self._fallback(item))
@@ -161,7 +177,7 @@ class Catalogue:
         return Cue(item=index, content=media.sha256, path=path, samples=samples, pending=path is None, gain_db=gain)
 
     def _live(self, index: int, item: Item, seconds: float | None) -> Cue:
-        fallback = [self.cue(index, i) for i in self._fallback(item)]
+        fallback = [self.cue(index, i) for i in self.spread(self._fallback(item))]
         paths = tuple(c.path for c in fallback if c.path)
         waits = any(c.pending for c in fallback)
         if item.stream is not None:

@@ -50,12 +50,12 @@ class ToScreen(Struct, frozen=True):
 
 
 class Speak(Struct, frozen=True):
-    """Speak a text into a file. An `urgent` one waits for no other."""
+    """Speak a text into a file. `urgency`: 2 an alert's first words, 1 what follows them, 0 anything else."""
 
     key: str
     text: str
     lang: str
-    urgent: bool = False
+    urgency: int = 0
 
 
 class PinMessage(Struct, frozen=True):

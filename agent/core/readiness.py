@@ -95,7 +95,7 @@ class Readiness(Outcomes):
     def _cues(self, p: Programme, zone: str, live_seconds: float | None = None) -> list[Cue]:
         """The programme as sound. A drill is marked before and after."""
         items = [i for i in p.items if self._sounds(i)]
-        cues = [self.catalogue.cue(i, item, live_seconds) for i, item in enumerate(items)]
+        cues = [self.catalogue.cue(i, item, live_seconds) for i, item in enumerate(self.catalogue.spread(items))]
         talker = self._talker(p)
         if talker is not None:
             cues[-1] = Cue(item=len(cues) - 1, microphone=talker.id)
@@ -103,7 +103,7 @@ class Readiness(Outcomes):
             cues = [self._given_up(c) for c in cues]
         missing = [c for c in cues if c.pending or c.failed]
         if p.fallback and missing and len(missing) == len(cues):
-            cues = [self.catalogue.cue(i, item) for i, item in enumerate(p.fallback)]
+            cues = [self.catalogue.cue(i, item) for i, item in enumerate(self.catalogue.spread(p.fallback))]
         if p.drill:
             mark = self.catalogue.cue(0, Item(chime=DRILL_CHIME))
             cues = [mark, *cues, mark]
@@ -245,9 +245,11 @@ class Readiness(Outcomes):
             self._speak([*p.items, *p.fallback], urgent=p.overrides)
 
     def _speak(self, items: Iterable[Item], *, urgent: bool = False) -> None:
+        urgency = 2 if urgent else 0
         for key, text, lang in self.catalogue.texts(items):
             if key not in self.catalogue.spoken and self.catalogue.speaks(lang):
-                self._act.append(do.Speak(key, text, lang, urgent))
+                self._act.append(do.Speak(key, text, lang, urgency))
+                urgency = min(urgency, 1)
 
     def _voiceless(self, p: Programme) -> str | None:
         """A language of the programme's texts that no voice speaks: its sound zones are refused, its boards are not."""

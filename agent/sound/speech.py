@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import itertools
 import json
 import os
 import queue
@@ -28,8 +29,14 @@ _WORKERS = 2
 _TIMEOUT_S = 150.0
 
 
+_Jobs = queue.PriorityQueue[tuple[int, int, str, str, str]]
+"""Urgency (the most urgent is the least), number, key, text, language."""
+
+
 class OfflineSpeech:
-    """Renders texts in children, two at a time, into `folder`; thread-safe, every method returns at once.
+    """Renders texts in children, two at a time and two more for alerts, into `folder`.
+
+    Thread-safe; every method returns at once.
 
     `engine`: a module of `drivers` with VOICES, available and speak. Files are named by what they say (text,
     language, voice, speed, VERSION); when there are more than `max_bytes` of them the longest unused go first.
@@ -50,10 +57,14 @@ class OfflineSpeech:
         self._engine: Any = importlib.import_module(engine)
         self._available: bool = self._engine.available()
         self._max_bytes = max_bytes
-        self._jobs: queue.SimpleQueue[tuple[str, str, str]] = queue.SimpleQueue()
+        self._jobs: _Jobs = queue.PriorityQueue()
+        self._urgent: _Jobs = queue.PriorityQueue()
+        self._count = itertools.count()
+        """Texts of the same urgency keep their order."""
         self._lock = threading.Lock()
         self._busy: dict[Path, threading.Lock] = {}
         self._workers: list[threading.Thread] = []
+        self._urgent_workers: list[threading.Thread] = []
         folder.mkdir(parents=True, exist_ok=True)
         for part in folder.glob("*.part"):
             part.unlink(missing_ok=True)
@@ -62,19 +73,17 @@ class OfflineSpeech:
         """Whether there is a voice for that language: for this very tag, never for a relative of it."""
         return self._available and lang.lower() in self._engine.VOICES
 
-    def render(self, key: str, text: str, lang: str, *, urgent: bool = False) -> None:
+    def render(self, key: str, text: str, lang: str, *, urgency: int = 0) -> None:
         """Speak into a file; posts SpeechReady or SpeechFailed. The same text and language are spoken once.
 
-        An `urgent` text does not wait for those that were asked for before it.
+        A text of a higher `urgency` does not wait for lower ones that were asked for before it.
         """
-        if urgent:
-            threading.Thread(target=self._do, args=(key, text, lang, True), name="speech-urgent", daemon=True).start()
-            return
-        self._jobs.put((key, text, lang))
+        jobs, workers = (self._urgent, self._urgent_workers) if urgency else (self._jobs, self._workers)
+        jobs.put((-urgency, next(self._count), key, text, lang))
         with self._lock:
-            if len(self._workers) < _WORKERS:
-                worker = threading.Thread(target=self._work, name="speech", daemon=True)
-                self._workers.append(worker)
+            if len(workers) < _WORKERS:
+                worker = threading.Thread(target=self._work, args=(jobs,), name="speech", daemon=True)
+                workers.append(worker)
                 worker.start()
 
     def path(self, text: str, lang: str) -> Path:
@@ -82,12 +91,13 @@ class OfflineSpeech:
         said = json.dumps([VERSION, text, lang.lower(), self._engine.VOICES[lang.lower()], SPEED])
         return self._folder / f"{hashlib.sha256(said.encode()).hexdigest()}.wav"
 
-    def _work(self) -> None:
+    def _work(self, jobs: _Jobs) -> None:
         machine.stand_back()
         while True:
-            self._do(*self._jobs.get())
+            urgency, _, key, text, lang = jobs.get()
+            self._do(key, text, lang, urgent=urgency < 0)
 
-    def _do(self, key: str, text: str, lang: str, urgent: bool = False) -> None:
+    def _do(self, key: str, text: str, lang: str, *, urgent: bool) -> None:
         if not self.speaks(lang):
             self._post(SpeechFailed(key, f"there is no voice for {lang}"))
             return

@@ -59,7 +59,7 @@ def test_a_text_becomes_a_wav_of_ours_at_the_fixed_level_without_long_silence(sp
 def test_an_urgent_text_does_not_wait_for_those_before_it(spoken: Spoken) -> None:
     for n in range(8):
         spoken.speech.render(f"plain-{n}", f"Thông báo số {n}. " + TEXT * 20, "vi")
-    spoken.speech.render("alert", "Bão vào bờ.", "vi", urgent=True)
+    spoken.speech.render("alert", "Bão vào bờ.", "vi", urgency=2)
     events = [spoken.events.get(timeout=60) for _ in range(9)]
     assert all(isinstance(e, SpeechReady) for e in events)
     assert [e.key for e in events].index("alert") < 6  # type: ignore[attr-defined]
