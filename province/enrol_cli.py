@@ -53,10 +53,13 @@ def _pki(dir_: Path) -> Pki:
 )
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help=_("Where to write it."))
 @click.option("--url", required=True, metavar="HTTPS-URL", help=_("Where enrol-server can be reached."))
+@click.option(
+    "--lan", multiple=True, metavar="HOST", help=_("By what its clusters call it, for a station with a cluster_link.")
+)
 @click.option("--days", default=CODE_DAYS, show_default=True, help=_("How long the code is valid."))
 @folder
 @told
-def device(dir_: Path, *, device: str, template: Path, out: Path, url: str, days: float) -> None:
+def device(dir_: Path, *, device: str, template: Path, out: Path, url: str, lan: Sequence[str], days: float) -> None:
     """Make the code and the folder."""
     import re
 
@@ -68,8 +71,9 @@ def device(dir_: Path, *, device: str, template: Path, out: Path, url: str, days
     there = Province(dir_)
     register = Register(dir_, _pki(dir_))
     code = register.new_code(device, time.time(), days)
-    made = prepare(there, device, template, out, url=url, code=code)
+    made = prepare(there, device, template, out, url=url, code=code, lan=lan)
     register.close()
+    there.enlist(device)
     click.echo(_("The card's folder is {path}; the code in it: {code}").format(path=made, code=code))
     click.echo(_("It is valid for {days:g} days and for one device. Earlier unused codes are void.").format(days=days))
 

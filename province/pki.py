@@ -23,7 +23,7 @@ from msgspec import Struct
 CLIENTS = ("watcher", "publisher")
 SERVERS = ("broker", "content")
 LOCAL_NAMES = ("localhost", "127.0.0.1")
-RESERVED = frozenset({"ca", *CLIENTS, *SERVERS})
+RESERVED = frozenset({"ca", "enrol", *CLIENTS, *SERVERS})
 _SLACK = timedelta(minutes=5)
 _LEAF = timedelta(days=397)
 _CA = timedelta(days=5 * 365)

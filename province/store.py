@@ -172,6 +172,18 @@ class Province:
         """The authorities as a device reads them; AuthoritiesError when the document does not verify."""
         return Trusted.first((self.dir / "root_keys.json").read_bytes(), (self.dir / "authorities.json").read_bytes())
 
+    def enlist(self, device: str) -> None:
+        """Add a device to those of this province, where it keeps a list of them (`devices`)."""
+        listed = self.settings.devices
+        if listed is None or device in listed or not (self.dir / "province.yaml").exists():
+            return
+        self.settings = msgspec.structs.replace(self.settings, devices=[*listed, device])
+        self._keep_settings()
+
+    def _keep_settings(self) -> None:
+        text = yaml.safe_dump(msgspec.to_builtins(self.settings), sort_keys=False, allow_unicode=True)
+        replace_file(self.dir / "province.yaml", text.encode())
+
     def admit(
         self, authority: str, key: Mapping[str, str], *, instead_of: Sequence[Mapping[str, str]] = ()
     ) -> tuple[int, dict[str, Any]]:

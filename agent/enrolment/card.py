@@ -21,7 +21,7 @@ from msgspec import Struct
 from agent.enrolment.files import Files
 from agent.enrolment.identity import new_station_key
 from agent.model.config import Station
-from agent.model.loader import PATHS, ConfigError, Problem, Text, examine
+from agent.model.loader import PATHS, SECRETS, ConfigError, Problem, Text, examine
 from agent.model.yaml_tree import MAX_BYTES
 from agent.trust.authorities import AuthoritiesError, Trusted
 from agent.trust.keys import BadKeyError
@@ -31,7 +31,7 @@ TAKEN = "station.yaml.taken"
 MOST = 1024 * 1024
 CODE_MOST = 256
 STAGE = ".card"
-OWN = frozenset({("mqtt", "cert"), ("mqtt", "key"), ("trust", "station_key")})
+OWN = frozenset({("mqtt", "cert"), ("mqtt", "key"), ("parent", "cert"), ("parent", "key"), ("trust", "station_key")})
 """What the device makes or gets itself, in its folder `identity`."""
 
 
@@ -54,16 +54,17 @@ def take(card: Path, etc: Path, data: Path, run: Path, files: Files | None = Non
     try:
         with _folder(card) as folder:
             station, code = _read(folder, STATION, MAX_BYTES), _read(folder, CODE, CODE_MOST)
+            secrets: list[str] = []
             if station is not None:
-                _station(folder, station, etc, data, run, files)
+                secrets = _station(folder, station, etc, data, run, files)
     except (FileNotFoundError, NotADirectoryError):
         return Taken()
     if code is not None:
         _give(data / "identity" / "code", code.strip() + b"\n", files)
     left = None
     try:
-        if code is not None:
-            files.remove(card / CODE)
+        for secret in [*secrets, *([CODE] if code is not None else [])]:
+            files.remove(card / secret)
         if station is not None:
             files.replace(card / STATION, card / TAKEN)
     except OSError as error:
@@ -71,7 +72,8 @@ def take(card: Path, etc: Path, data: Path, run: Path, files: Files | None = Non
     return Taken(station is not None, code is not None, left)
 
 
-def _station(folder: int, text: bytes, etc: Path, data: Path, run: Path, files: Files) -> None:
+def _station(folder: int, text: bytes, etc: Path, data: Path, run: Path, files: Files) -> list[str]:
+    """Take the configuration and its files in; the names of those that are secret."""
     stage = etc / STAGE
     shutil.rmtree(stage, ignore_errors=True)
     stage.mkdir(mode=0o700)
@@ -97,6 +99,7 @@ def _station(folder: int, text: bytes, etc: Path, data: Path, run: Path, files: 
         # Made here and not with the certificate: the agent signs with it from its first start on.
         _give(Path(station.trust.station_key), new_station_key(), files)
     files.put(etc / STATION, text, 0o640)
+    return [name for path, name in named.items() if tuple(path.split(".")) in SECRETS]
 
 
 def _named(station: Station, stage: Path, data: Path, run: Path, errors: list[Problem]) -> Iterator[tuple[str, str]]:

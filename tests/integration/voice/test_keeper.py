@@ -61,3 +61,17 @@ def test_what_is_sent_while_there_is_no_voice_is_dropped_and_its_pipe_closed(kee
     with pytest.raises(BrokenPipeError):
         os.write(write, b"x")
     os.close(write)
+
+
+def test_a_voice_that_is_a_unit_of_its_own_is_only_connected_to_and_never_started(prepared: Process) -> None:
+    config = str(prepared.folder / "station.yaml")
+    keeper = VoiceKeeper(config, load(config), prepared.post, elsewhere=True)
+    keeper.start()
+    prepared.start()
+    assert prepared.child is not None
+    assert prepared.wait(v.Hello).pid == prepared.child.pid
+    prepared.child.kill()
+    prepared.wait(VoiceLost)
+    assert keeper.pid is None
+    assert not [e for e in prepared.seen if isinstance(e, ChildDied)]
+    keeper.stop()

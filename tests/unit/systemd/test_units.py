@@ -175,3 +175,68 @@ def test_a_damaged_count_begins_anew_and_stops_nothing(damage: str, guard: Guard
     guard.count.write_text(damage)
     assert guard.run("boot") == 0
     assert guard.count.read_text() == "1\n"
+
+
+class Guide:
+    """systemd/guide with a screen that is a file, and services that have said something."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "bin").mkdir()
+        self.firstboot = "inactive"
+        self._program("journalctl", "echo last words")
+
+    def _program(self, name: str, does: str) -> None:
+        program = self.folder / "bin" / name
+        program.write_text(f"#!/bin/sh\n{does}\n", "utf-8")
+        program.chmod(0o755)
+
+    def shown(self) -> str:
+        self._program("systemctl", f"echo {self.firstboot}")
+        screens = [self.folder / "tty1", self.folder / "console"]
+        for screen in screens:
+            screen.write_text("")
+        subprocess.run(
+            ["sh", ROOT / "systemd" / "guide"],
+            env={
+                "PATH": f"{self.folder / 'bin'}:/usr/bin:/bin",
+                "TRAM_ETC": str(self.folder),
+                "TRAM_STATE": str(self.folder / "enrolment.json"),
+                "TRAM_SCREENS": " ".join(map(str, [*screens, "/nonexistent/tty9"])),
+            },
+            check=True,
+        )
+        first, second = (screen.read_text("utf-8") for screen in screens)
+        assert first == second
+        return first
+
+
+def test_screen_and_console_say_what_a_technician_is_to_do_next(tmp_path: Path) -> None:
+    guide = Guide(tmp_path)
+    shown = guide.shown()
+    assert "chưa được cài đặt" in shown
+    assert "not set up yet" in shown
+    assert "last words" in shown
+    (tmp_path / "station.yaml").write_text("device: {}")
+    assert guide.shown() == "", "all is well"
+    (tmp_path / "enrolment.json").write_text('{"state":"enrolled","how":"code","reason":null}')
+    assert guide.shown() == ""
+    (tmp_path / "enrolment.json").write_text('{"state":"refused","how":"code","reason":"used-code"}')
+    assert "Xin tỉnh một mã mới" in guide.shown()
+    (tmp_path / "enrolment.json").unlink()
+    guide.firstboot = "failed"
+    assert "cấu hình cũ vẫn được giữ" in guide.shown()
+
+
+def test_the_services_words_for_a_refusal_are_those_that_the_guide_looks_for() -> None:
+    import msgspec
+
+    from agent.enrolment.states import Record, State
+
+    assert b'"refused"' in msgspec.json.encode(Record(State.REFUSED))
+
+
+def test_what_a_decoder_unit_gets_is_what_the_feeds_connect_to() -> None:
+    assert unit("tram-decoder.socket")["Socket"]["ListenSequentialPacket"] == ["/run/tram/decoder.sock"]
+    assert unit("tram-decoder@.service")["Service"]["StandardInput"] == ["socket"]
+    assert "TRAM_SUPERVISOR=systemd" in unit("tram-agent.service")["Service"]["Environment"][0]
