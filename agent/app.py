@@ -36,6 +36,7 @@ from agent.core.ledger import Ledger
 from agent.core.outbox import Outbox
 from agent.core.report import Reporter
 from agent.core.station import Station
+from agent.ear.client import EarKeeper
 from agent.link import topics
 from agent.link.birth import BirthFile
 from agent.link.client import MqttLink
@@ -156,11 +157,13 @@ class App:
         below = config.cluster_link
         self.serving = None if below is None else Serving(self.library.folder, below, self.inbox)
         self.voice = VoiceKeeper(config_path, config, self.inbox, elsewhere=supervised)
+        self.ear = EarKeeper(config_path, config, self.inbox)
         self.screens = Screens(config.zones, self.inbox, run)
         self.desk = Desk(run / "agent.sock", self._asked)
         self._pipes: dict[tuple[str, int], int] = {}
         self._do: dict[type[Struct], Callable[[Any], None]] = {
             do.ToVoice: lambda c: self.voice.send(c.command),
+            do.ToEar: lambda c: self.ear.send(c.command),
             do.StartFeed: self._start_feed,
             do.HandFeed: self._hand_feed,
             do.DropFeeds: self._drop_feeds,
@@ -191,6 +194,7 @@ class App:
         """Start every part in order, decide until told to stop, stop them in reverse."""
         parts: list[tuple[str, Callable[[], object], Callable[[], object]]] = [
             ("voice", self.voice.start, self.voice.stop),
+            ("ear", self.ear.start, self.ear.stop),
             ("desk", self.desk.start, self.desk.stop),
             ("library", self.library.start, self.library.stop),
             ("feeds", self._prepare_feeds, self.feeds.stop),

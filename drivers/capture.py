@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 from collections.abc import Iterator
+
+from agent.model.config import Microphone, Monitor
 
 RATE = 48_000
 PERIOD = 240
@@ -51,3 +54,15 @@ class Capture:
         finally:
             blocks.close()  # type: ignore[attr-defined]
             os.close(write)
+
+
+CAPTURES = {"alsa": "alsa_capture.AlsaCapture", "wav": "wav_capture.WavCapture", "pipe": "pipe_capture.PipeCapture"}
+"""The driver of each kind of microphone or receiver: adding one is a module and a line here."""
+
+
+def open_capture(config: Microphone | Monitor) -> Capture:
+    """The microphone or receiver that the configuration names. ImportError when its library is missing."""
+    module, kind = CAPTURES[config.driver].split(".")
+    where = config.device if config.driver == "alsa" else config.path
+    capture: Capture = getattr(importlib.import_module(f"drivers.{module}"), kind)(where)
+    return capture

@@ -5,6 +5,7 @@ gong   1.6 s  two struck bells, a fourth down (G5, D5): a bulletin follows
 siren  3.0 s  two slow sweeps 500 → 1 000 → 500 Hz with odd harmonics: an emergency
 drill  3.4 s  three pairs of short beeps, 880 and 660 Hz, then the words “Đây là diễn tập” (scripts/dien-tap.wav,
               spoken once by espeak-ng): an exercise, never to be taken for the siren
+test   1.3 s  three soft tones (600, 900, 1 350 Hz): a self-test, 20 dB below the others
 info   0.9 s  one soft rising third (C5, E5): a note to the listeners
 
 Between 500 and 3 000 Hz, where horn loudspeakers are loud. Edges are faded over 5 ms or more.
@@ -21,6 +22,8 @@ from pathlib import Path
 
 RATE = 48_000
 PEAK = 10 ** (-3.1 / 20)
+QUIET = 0.1
+"""The self-test is to be heard by a microphone at the pole, not to wake the hamlet."""
 ASSETS = Path(__file__).resolve().parent.parent / "agent" / "voice" / "assets"
 Sound = list[float]
 
@@ -43,6 +46,11 @@ def sweep(seconds: float, low: float, high: float, times: int) -> Sound:
         phase += 2 * math.pi * (low + (high - low) * rising) / RATE
         out.append(math.sin(phase) + 0.33 * math.sin(3 * phase) + 0.15 * math.sin(5 * phase))
     return out
+
+
+def tone(hertz: float, seconds: float) -> Sound:
+    """A plain sine."""
+    return [math.sin(2 * math.pi * hertz * n / RATE) for n in range(round(seconds * RATE))]
 
 
 def beep(hertz: float, seconds: float, pause_s: float) -> Sound:
@@ -89,6 +97,9 @@ CHIMES: dict[str, Callable[[], Sound]] = {
     "drill": lambda: mixed(
         *((0.8 * k, beep(880, 0.2, 0.1) + beep(660, 0.2, 0.3)) for k in range(3)), (2.4, spoken("dien-tap"))
     ),
+    "test": lambda: [
+        v for hertz in (600.0, 900.0, 1350.0) for v in [*faded(tone(hertz, 0.4), 0.03, 0.03), *[0.0] * (RATE // 40)]
+    ],
     "info": lambda: faded(mixed((0, bell(523.25, 0.5, 0.3)), (0.22, bell(659.26, 0.68, 0.3))), 0.01, 0.25),
 }
 
@@ -96,7 +107,8 @@ CHIMES: dict[str, Callable[[], Sound]] = {
 def render(name: str) -> bytes:
     """The samples of a chime, 16 bit little endian."""
     sound = CHIMES[name]()
-    scale = 32767 * PEAK / max(abs(v) for v in sound)
+    peak = PEAK * QUIET if name == "test" else PEAK
+    scale = 32767 * peak / max(abs(v) for v in sound)
     return struct.pack(f"<{len(sound)}h", *(round(v * scale) for v in sound))
 
 

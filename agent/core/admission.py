@@ -126,6 +126,11 @@ class Admission(Airing):
                 self._reject(admitted.rejected(Reason.BAD_ARGS, detail), now)
                 return Reason.BAD_ARGS.value, detail
         first = self.ledger.ack(self._plain_ack(order, "received", now), 2)
+        if isinstance(order.args, orders.Test):
+            self.ledger.write(*self.intake.consume(admitted, first))
+            self._now = now
+            self.tests.ask(self, admitted.zones, order.iss, order.jti)
+            return None, None
         self.ledger.write(*self.intake.consume(admitted, first))
         reason = self._apply_state(order, now)
         last = self._plain_ack(order, "done" if reason is None else "failed", now, reason, seq=2)
@@ -145,7 +150,7 @@ class Admission(Airing):
                 self._cancel(order, cancel, now)
             case orders.Authorities():
                 pass  # the intake has taken them over
-            case orders.Update() | orders.Test() | orders.Report() | orders.Reboot():
+            case orders.Update() | orders.Report() | orders.Reboot():
                 return Reason.UNKNOWN_OP.value  # known to the contract, not built yet
             case orders.Configure() as configure:
                 self._configure(configure)

@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from agent.model.ear import Check
 from agent.model.orders import Entry
 from agent.model.records import PutOut, Write
 from agent.model.screen import ScreenCommand
@@ -17,6 +18,12 @@ class ToVoice(Struct, frozen=True):
     """Send to voice."""
 
     command: VoiceCommand
+
+
+class ToEar(Struct, frozen=True):
+    """Ask the ear."""
+
+    command: Check
 
 
 class StartFeed(Struct, frozen=True):
@@ -150,6 +157,7 @@ class Reply(Struct, frozen=True):
 
 Command = (
     ToVoice
+    | ToEar
     | StartFeed
     | HandFeed
     | DropFeeds

@@ -23,6 +23,7 @@ from agent.core.passing import Passing
 from agent.core.plays import Play
 from agent.core.programme import Position, Programme, encode
 from agent.core.report import Reporter
+from agent.core.selftest import SelfTests
 from agent.core.silences import Silences
 from agent.model import config as conf
 from agent.model import events as ev
@@ -145,6 +146,7 @@ class Gate:
         self._rivals = power.rivals(config.zones, config.relays)
         self._sharers = power.sharers(config.zones)
         self._relay_faults: dict[str, str] = {}
+        self.tests = SelfTests(config)
         self._idle: list[str] = []
         """Zones whose external source voice lets through."""
         self._now = now
@@ -252,6 +254,13 @@ class Gate:
         """To the clusters, once what this event decided is on the disk; at once when urgent."""
         self._act.extend(commands)
         self._urgent = self._urgent or urgent
+
+    def _alarm(self, alarm: ev.Alarm, now: Instant) -> None:
+        """Something a person must know, or its end: to the province and into the status."""
+        self.ledger.alarm(
+            alarm.what, alarm.detail, now.wall, alarm.zone, on=alarm.on, cluster=alarm.cluster, device=alarm.device
+        )
+        self.reporter.alarm(alarm)
 
     def reply(self, reply: do.Reply) -> None:
         """Answer a person, after what was asked is durable."""

@@ -80,6 +80,7 @@ class By(StrEnum):
     ORDER = "order"
     SCHEDULE = "schedule"
     BUTTON = "button"
+    TEST = "test"
 
 
 class Position(Struct, frozen=True):

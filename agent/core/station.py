@@ -31,6 +31,7 @@ from agent.model import config as conf
 from agent.model import events as ev
 from agent.model import orders, screen
 from agent.model import voice as vo
+from agent.model.ear import Checked, Measured, Noticed
 from agent.model.health import ClusterSeen, Sensed
 from agent.model.orders import Class, OnLate, Reason, Resume
 from agent.model.records import DropProgramme, DropValue, PutValue, Snapshot
@@ -180,6 +181,12 @@ class Station(Admission):
                 rows = self.ledger.outbox.hand_over()
                 if rows:
                     return [do.OfferRows(tuple(rows))]
+            case Measured():
+                self.learn(Sensed(zone=event.zone, values=dict(event.values)), now)
+            case Noticed():
+                self._alarm(ev.Alarm(event.what, event.detail, event.zone, on=event.on, device=event.device), now)
+            case Checked():
+                self.tests.checked(self, event, now)
             case ev.Alarm():
                 self._alarm(event, now)
             case Sensed() | ClusterSeen():
@@ -210,12 +217,6 @@ class Station(Admission):
         """Something is known anew of a line or a cluster."""
         for alarm in self.reporter.health.take(news):
             self._alarm(alarm, now)
-
-    def _alarm(self, alarm: ev.Alarm, now: Instant) -> None:
-        self.ledger.alarm(
-            alarm.what, alarm.detail, now.wall, alarm.zone, on=alarm.on, cluster=alarm.cluster, device=alarm.device
-        )
-        self.reporter.alarm(alarm)
 
     def _relay(self, relay: str, fault: str | None, now: Instant) -> None:
         """What is wrong with a relay, or no longer."""
@@ -291,7 +292,7 @@ class Station(Admission):
             self.programmes[key] = p
             self._touch(p)
             for zone, part in list(p.parts.items()):
-                by_hand = p.by is By.BUTTON or self._talker(p) is not None
+                by_hand = p.by in (By.BUTTON, By.TEST) or self._talker(p) is not None
                 ours = zone in self._zones and p.by is not By.BUTTON
                 if part.stage is Stage.PLAYING and part.play is not None and ours:
                     self._orphans[part.play, zone] = p.key  # voice may know how far it came
@@ -312,6 +313,7 @@ class Station(Admission):
                 self.calendar.accepted.add(value_key.removeprefix("accepted/"))
         if self.config.trust.station_authority is not None:
             self.ledger.write(self._own_counter.begin())
+        self.tests.restore(self, snapshot.values, now)
         for detail in self.passing.damaged:
             self.ledger.alarm("store-damaged", detail, now.wall)
         silences_known = self._restore_silences(snapshot.values.get(SILENCES_KEY), now)
@@ -399,6 +401,7 @@ class Station(Admission):
         for report in self.meter.due(now):
             self._refused(report, now)
         self._occurrences(now)
+        self.tests.settle(self, now)
         self._expire(now)
         opening: dict[str, list[tuple[str, bool]]] = {}
         rulings = {zone: self._ruling(zone, now) for zone in self._zones}

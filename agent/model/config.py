@@ -408,6 +408,51 @@ class Microphone(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     gain_db: Annotated[float, Meta(ge=-60, le=30)] = 0.0
 
 
+class Monitor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A receiver or microphone that hears what a zone really gives out.
+
+    `air`: a receiver tuned to our own frequency, or a loop from the amplifier: what it hears is compared with what was
+    sent, and nothing else may be heard. `microphone`: at a loudspeaker, in a street with sounds of its own.
+    """
+
+    id: Slug
+    zone: Slug
+    kind: Literal["air", "microphone"] = "air"
+    driver: Literal["alsa", "wav", "pipe"] = "alsa"
+    device: str | None = None
+    path: str | None = None
+
+
+class Sensor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A sensor of a zone's line, amplifier or supply. `virtual`: read through `hardware.control`."""
+
+    id: Slug
+    zone: Slug
+    driver: Literal["ina219", "virtual"]
+    bus: Annotated[int, Meta(ge=0, le=31)] = 1
+    """I²C bus: /dev/i2c-N."""
+    address: Annotated[int, Meta(ge=3, le=119)] = 64
+    shunt_ohm: Annotated[float, Meta(gt=0, le=100)] = 0.1
+    quantity: Literal["current_ma", "supply_v", "temperature_c"] = "current_ma"
+    """Of a virtual sensor: what a plain number means."""
+    period_s: Annotated[float, Meta(ge=0.5, le=45)] = 1.0
+    open_below_ma: Annotated[float, Meta(ge=0, le=100000)] = 0.0
+    """A line with less is open; 0: not judged."""
+    short_above_ma: Annotated[float, Meta(ge=0, le=100000)] = 0.0
+    """A line with more is shorted; 0: not judged."""
+    low_below_v: Annotated[float, Meta(ge=0, le=1000)] = 0.0
+    """Alarm when the supply gives less; 0: none."""
+    hot_above_c: Annotated[float, Meta(ge=0, le=200)] = 0.0
+    """Alarm when it is hotter; 0: none."""
+
+
+class SelfTest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """When the zones test themselves: a soft chime of a second, one zone after the other, never in quiet hours."""
+
+    at: list[Annotated[str, Meta(pattern=r"\A([01][0-9]|2[0-3]):[0-5][0-9]\Z")]] = []
+    zones: list[str] = msgspec.field(default_factory=lambda: ["kind:sound"])
+
+
 class Message(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A stored message: the officer's recording (`tram record`) if there is one, else the spoken `text`."""
 
@@ -466,6 +511,9 @@ class Station(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     relays: list[Relay] = []
     buttons: list[Button] = []
     microphone: Microphone | None = None
+    monitors: list[Monitor] = []
+    sensors: list[Sensor] = []
+    self_test: SelfTest = SelfTest()
     messages: list[Message] = []
     sources: list[Source] = []
     clusters: list[Cluster] = []

@@ -27,6 +27,7 @@ from agent.model.config import (
     HdmiOutput,
     HourRange,
     Microphone,
+    Monitor,
     Mqtt,
     Parent,
     PngOutput,
@@ -57,6 +58,7 @@ PATHS: dict[type, frozenset[str]] = {
     HdmiOutput: frozenset({"device", "backlight"}),
     Board: frozenset({"slide"}),
     Microphone: frozenset({"path"}),
+    Monitor: frozenset({"path"}),
 }
 """Which members are paths: read relative to the file's folder and made absolute."""
 

@@ -48,7 +48,7 @@ class Relations:
 
     def check(self) -> None:
         """Every check, each on its own."""
-        for name in ("zones", "relays", "buttons", "messages", "sources", "clusters"):
+        for name in ("zones", "relays", "buttons", "messages", "sources", "clusters", "monitors", "sensors"):
             self.once(
                 ((f"{p}.id", e.get("id")) for p, e in self.entries(name)),
                 lambda value, first: Text("The id “{value}” is already used by {first}.", value=value, first=first),
@@ -79,6 +79,11 @@ class Relations:
         self.microphone()
         for path, zone in self.entries("zones"):
             self.zone(path, zone)
+        for name in ("monitors", "sensors"):
+            for path, entry in self.entries(name):
+                self.listener(path, name, entry)
+        for i, selector in enumerate(_words(self.group("self_test").get("zones"))):
+            self.selector(f"self_test.zones[{i}]", selector)
         for path, button in self.entries("buttons"):
             self.button(path, button)
         texts = {f"button-{b.get('id')}" for _, b in self.entries("buttons") if _member(b.get("action"), "text")}
@@ -382,6 +387,38 @@ class Relations:
                 f"{path}.board.viewing_m",
                 Text("From {metres} m two lines of readable letters do not fit on this board.", metres=metres),
                 Text("Write at most {most} m, which is what this board can serve.", most=math.floor(most)),
+            )
+
+    def listener(self, path: str, name: str, entry: dict[str, Any]) -> None:
+        """A receiver, microphone or sensor belongs to a sound zone and has what its driver needs."""
+        zone = entry.get("zone")
+        self.known(f"{path}.zone", zone, "zones")
+        if any(z.get("id") == zone and z.get("kind") == "screen" for _, z in self.entries("zones")):
+            self.wrong(
+                f"{path}.zone",
+                Text("“{zone}” is a screen zone: nothing can be heard there.", zone=zone),
+                Text("Name a sound zone."),
+            )
+        driver = entry.get("driver", "alsa" if name == "monitors" else None)
+        key = {"alsa": "device", "wav": "path", "pipe": "path"}.get(str(driver))
+        if key is not None and entry.get(key) is None:
+            self.wrong(
+                path,
+                Text("The driver “{driver}” needs “{key}”.", driver=driver, key=key),
+                Text("Add a line “{key}: …”.", key=key),
+            )
+        if name == "sensors" and driver == "virtual" and self.group("hardware").get("control", None) is None:
+            self.wrong(
+                f"{path}.driver",
+                Text("Virtual hardware needs a control socket."),
+                Text("Add “control: path” under “hardware:”, or delete “{name}: virtual”.", name="driver"),
+            )
+        low, high = entry.get("open_below_ma") or 0, entry.get("short_above_ma") or 0
+        if isinstance(low, int | float) and isinstance(high, int | float) and low and high and low >= high:
+            self.wrong(
+                f"{path}.open_below_ma",
+                Text("No current lies between open and short."),
+                Text("Give a lower value here than in “short_above_ma”."),
             )
 
     def output(self, path: str, kind: Any, output: Any) -> None:

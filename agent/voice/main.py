@@ -19,6 +19,7 @@ import resource
 import select
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
@@ -30,6 +31,7 @@ from agent import __version__
 from agent.model import apart
 from agent.model import voice as v
 from agent.model.config import AlsaOutput, Microphone, RtpOutput, SoundOutput, Station, WavOutput, Zone
+from agent.model.ear import EAR_HEAD, EAR_SOCKET
 from agent.voice import core, lock, pcm
 from agent.voice.core import RefusedError, Voice
 from agent.voice.mixer import Card, Channel, Sink, slots_of
@@ -121,15 +123,23 @@ def open_card(output: SoundOutput, members: Sequence[tuple[Zone, bool]]) -> Card
     return Card(output.target, sink, [Channel(zone, primary) for zone, primary in members])
 
 
+def tap_of(path: str, number: int) -> Callable[[int, bytes], None]:
+    """Sends what sounds in a zone to the ear, if it listens: a datagram a period, never waited for."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+
+    def tap(begin_ns: int, sound: bytes) -> None:
+        with contextlib.suppress(OSError):
+            sock.sendto(struct.pack(EAR_HEAD, begin_ns, number) + sound, path)
+
+    return tap
+
+
 def microphone_of(config: Microphone | None) -> core.Microphone | None:
     """The microphone that the configuration names. ImportError when its library is missing."""
     if config is None:
         return None
-    if config.driver == "wav":
-        wav: core.Microphone = importlib.import_module("drivers.wav_capture").WavCapture(config.path)
-        return wav
-    alsa: core.Microphone = importlib.import_module("drivers.alsa_capture").AlsaCapture(config.device)
-    return alsa
+    microphone: core.Microphone = importlib.import_module("drivers.capture").open_capture(config)
+    return microphone
 
 
 def first_turn() -> str:
@@ -170,6 +180,10 @@ class Loop:
         self._fed_ns = 0
         self._armed_ns = 0
         self._cards = [open_card(output, members) for output, members in plan_cards(station.zones)]
+        heard = {m.zone for m in station.monitors}
+        numbers = {z.id: i for i, z in enumerate(station.zones)}
+        for channel in (c for card in self._cards for c in card.channels if c.zone.id in heard):
+            channel.tap = tap_of(os.path.join(station.run_dir, EAR_SOCKET), numbers[channel.zone.id])
         gpio = importlib.import_module("drivers.gpio")
         self._board, self._close_control = gpio.open_board(
             station.hardware, station.outputs(), station.buttons, station.run_dir, self._edge

@@ -338,6 +338,8 @@ class Channel:
         self.busy_until = 0
         """When the last sample that sounds will have left the converter."""
         self.last = b""
+        self.tap: Callable[[int, bytes], None] | None = None
+        """Takes what sounds, with the moment of its first sample at the converter: for the ear."""
 
     def rest(self) -> None:
         """The card stops: nothing is left in the delay line."""
@@ -638,6 +640,8 @@ class Mixer:
                 if branch.at is None and branch.play.start_ns is None:
                     self._decide_start(branch.play, begin_ns, now)
             sounds.append(channel.render(begin_ns, reports))
+            if channel.tap is not None and channel.primary and channel.busy_until > begin_ns:
+                channel.tap(begin_ns, sounds[-1])
         card.sink.write(pcm.interleave([sounds[self._first(card, slot, begin_ns)] for slot in card.slots]), now)
         if reports:
             submitted = self._clock()

@@ -26,6 +26,7 @@ from agent.model import events as ev
 from agent.model import screen
 from agent.model import voice as vo
 from agent.model.config import Station as Config
+from agent.model.ear import Check
 from agent.model.records import (
     AppendLog,
     DropOut,
@@ -231,6 +232,8 @@ class World:
         """When the power of which board was held or let go."""
         self.replies: dict[int, dict[str, Any]] = {}
         self.locked: list[str] = []
+        self.checks: list[Check] = []
+        """What the ear was asked."""
         self.idle: list[str] = []
         """Zones whose external source is heard."""
         self.meets: Callable[[Sounding, Sounding], None] = lambda new, old: None
@@ -276,7 +279,7 @@ class World:
                 snapshot.ctr_highest[order.kid] = max(order.ctr, snapshot.ctr_highest.get(order.kid, 0))
         chimes = {
             name: ev.Sound(f"/chimes/{name}.wav", name.encode().hex().ljust(64, "0"), int(1.5 * RATE), f"chime:{name}")
-            for name in ("gong", "siren", "drill")
+            for name in ("gong", "siren", "test", "drill")
         }
         catalogue = Catalogue(self.config, chimes, self._path, lambda lang: lang == "vi")
         intake = Intake(
@@ -765,6 +768,9 @@ class World:
         zone = ZoneInfo(self.config.timezone)
         starts = {e.id: recurrence.expand(e, zone, c.after, c.before) for e in c.entries}
         self._queue.append(ev.Expanded(c.issuer, c.generation, starts, c.before))
+
+    def _toear(self, c: do.ToEar) -> None:
+        self.checks.append(c.command)
 
     def _startfeed(self, c: do.StartFeed) -> None:
         assert (c.play, c.segment) not in self.pipes, f"{c} twice"

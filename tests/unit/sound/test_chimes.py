@@ -31,7 +31,7 @@ def _samples(name: str) -> array[int]:
 
 
 def test_the_names_are_those_of_the_contract() -> None:
-    assert chimes.names() == ("drill", "gong", "info", "siren")
+    assert chimes.names() == ("drill", "gong", "info", "siren", "test")
 
 
 @pytest.mark.parametrize("name", ["drill", "gong", "info", "siren"])
@@ -42,7 +42,14 @@ def test_a_chime_is_loud_but_not_too_loud_and_begins_and_ends_softly(name: str) 
     assert abs(samples[-1]) < 100
 
 
-@pytest.mark.parametrize("name", ["drill", "gong", "info", "siren"])
+def test_the_self_tests_chime_is_soft_and_shorter_than_four_seconds() -> None:
+    samples = _samples("test")
+    assert max(map(abs, samples)) / 32768 <= 10 ** (-23 / 20)
+    assert len(samples) < 4 * 48_000
+    assert samples[0] == samples[-1] == 0
+
+
+@pytest.mark.parametrize("name", ["drill", "gong", "info", "siren", "test"])
 def test_a_chime_is_what_the_script_makes(name: str) -> None:
     made = array("h", _script().render(name))
     kept = _samples(name)
@@ -52,7 +59,7 @@ def test_a_chime_is_what_the_script_makes(name: str) -> None:
 
 def test_the_lengths_are_as_documented() -> None:
     seconds = {name: len(_samples(name)) / 48_000 for name in chimes.names()}
-    assert seconds == {"gong": 1.6, "siren": 3.0, "drill": 3.42, "info": 0.9}
+    assert seconds == {"gong": 1.6, "siren": 3.0, "drill": 3.42, "info": 0.9, "test": 1.275}
 
 
 def test_an_unknown_chime_is_a_key_error() -> None:
@@ -61,4 +68,4 @@ def test_an_unknown_chime_is_a_key_error() -> None:
 
 
 def test_each_chime_has_a_hash_of_its_own() -> None:
-    assert len({chimes.sha256(n) for n in chimes.names()}) == 4
+    assert len({chimes.sha256(n) for n in chimes.names()}) == 5

@@ -1,0 +1,1 @@
+"""The ear: what receivers, microphones and sensors say about what really goes out. A process of its own."""

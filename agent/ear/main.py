@@ -1,0 +1,211 @@
+"""The process `python -m agent.ear`: receivers, microphones and sensors in, `EarEvent`s out, a JSON line each.
+
+A child of the agent, with the lowest priority that it may have: nothing that sounds waits for it. It ends with its
+standard input. numpy is needed where there are monitors, and imported only then; sensors are read in threads, for a
+bus may block.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import queue
+import select
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent.ear.sensing import Sensing
+from agent.model.config import Sensor, Station
+from agent.model.ear import EAR_HEAD, EAR_SOCKET, Check, Checked, EarEvent, Noticed
+from agent.model.health import Line, Verdict
+from agent.model.loader import load
+from drivers.sensor import open_sensor
+
+if TYPE_CHECKING:
+    from agent.ear.listening import Listening
+    from agent.ear.tape import Tape
+
+TURN_S = 1.0
+REOPEN_S = 5.0
+HEAD = struct.Struct(EAR_HEAD)
+PACKET = 65_536
+PIPE = 1 << 16
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Check)
+
+
+class Ear:
+    """Everything that this station hears and feels."""
+
+    def __init__(self, station: Station) -> None:
+        self._station = station
+        self._poll = select.poll()
+        self._readings: queue.SimpleQueue[tuple[str, Mapping[str, object] | Exception]] = queue.SimpleQueue()
+        self._sensing = {s.id: Sensing(s) for s in station.sensors}
+        self._listening: list[Listening] = []
+        self._tapes: dict[int, Tape] = {}
+        self._tap: socket.socket | None = None
+        self._pipes: dict[int, Listening] = {}
+        self._input = b""
+        self._checks: list[Check] = []
+        self._failed: dict[str, float] = {}
+        """Monitors that could not be opened, and when they are tried again."""
+        if station.monitors:
+            self._prepare()
+        for sensor in station.sensors:
+            threading.Thread(target=self._sense, args=(sensor,), name=f"sensor-{sensor.id}", daemon=True).start()
+
+    def _prepare(self) -> None:
+        from agent.ear.listening import Listening
+        from agent.ear.tape import Tape
+
+        numbers = {z.id: i for i, z in enumerate(self._station.zones)}
+        path = os.path.join(self._station.run_dir, EAR_SOCKET)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        self._tap = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        self._tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        self._tap.bind(path)
+        self._poll.register(self._tap, select.POLLIN)
+        for monitor in self._station.monitors:
+            number = numbers[monitor.zone]
+            tape = self._tapes.setdefault(number, Tape())
+            external = self._station.zone(monitor.zone).idle.source == "external"
+            listening = Listening(monitor, tape, time.monotonic_ns(), external=external)
+            self._listening.append(listening)
+            self._open(listening)
+
+    def _open(self, listening: Listening) -> None:
+        from drivers.capture import open_capture
+
+        name = listening.monitor.id
+        try:
+            fd = open_capture(listening.monitor).open()
+        except (OSError, ImportError) as error:
+            self._failed[name] = time.monotonic() + REOPEN_S
+            self._tell(Noticed("ear", name, f"{name}: {error}", listening.monitor.zone))
+            return
+        self._failed.pop(name, None)
+        self._pipes[fd] = listening
+        self._poll.register(fd, select.POLLIN)
+
+    def run(self) -> int:
+        """Until standard input ends: 0."""
+        self._poll.register(0, select.POLLIN)
+        due = time.monotonic() + TURN_S
+        while True:
+            for fd, _ in self._poll.poll(max(0.0, due - time.monotonic()) * 1000):
+                if fd == 0:
+                    if not self._commands():
+                        return 0
+                elif self._tap is not None and fd == self._tap.fileno():
+                    self._take_sent(self._tap)
+                else:
+                    self._take_heard(fd)
+            if time.monotonic() >= due:
+                due = max(due + TURN_S, time.monotonic())
+                self._turn()
+
+    def _turn(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                name, reading = self._readings.get_nowait()
+                for event in self._sensing[name].take(reading):
+                    self._tell(event)
+        now = time.monotonic_ns()
+        for listening in self._listening:
+            due = self._failed.get(listening.monitor.id)
+            if due is not None and time.monotonic() >= due:
+                self._open(listening)
+            for told in listening.turn(now):
+                self._tell(self._with_current(told) if isinstance(told, Checked) else told)
+        for check in self._checks:  # nobody hears that zone: what its sensors say
+            self._tell(self._with_current(Checked(check.zone, Verdict.UNKNOWN)))
+        self._checks.clear()
+
+    def _with_current(self, checked: Checked) -> Checked:
+        """A self-test's finding, with what the line's sensor says of it: an open line explains a silence."""
+        for sensing in self._sensing.values():
+            if sensing.sensor.zone != checked.zone:
+                continue
+            checked = msgspec.structs.replace(checked, current_ma=sensing.current_ma)
+            if sensing.line in (Line.OPEN, Line.SHORT):
+                checked = msgspec.structs.replace(checked, verdict=Verdict(sensing.line.value))
+            elif sensing.line is Line.NORMAL and checked.verdict is Verdict.UNKNOWN:
+                checked = msgspec.structs.replace(checked, verdict=Verdict.OK)
+        return checked
+
+    # -- what comes in -----------------------------------------------------------------------------------------------
+
+    def _commands(self) -> bool:
+        data = os.read(0, PACKET)
+        *lines, self._input = (self._input + data).split(b"\n")
+        for line in lines:
+            with contextlib.suppress(msgspec.MsgspecError):
+                check = _decoder.decode(line)
+                heard = [x for x in self._listening if x.monitor.zone == check.zone]
+                for listening in heard:
+                    listening.check(check)
+                if not heard:
+                    self._checks.append(check)
+        return bool(data)
+
+    def _take_sent(self, tap: socket.socket) -> None:
+        from agent.ear.compare import samples
+
+        for _ in range(64):
+            try:
+                packet = tap.recv(PACKET)
+            except BlockingIOError:
+                return
+            at_ns, number = HEAD.unpack_from(packet)
+            if number in self._tapes:
+                self._tapes[number].write(samples(packet[HEAD.size :]), at_ns)
+
+    def _take_heard(self, fd: int) -> None:
+        data = os.read(fd, PIPE)
+        listening = self._pipes[fd]
+        if data:
+            listening.hear(data[: len(data) // 2 * 2], time.monotonic_ns())
+            return
+        self._poll.unregister(fd)
+        os.close(fd)
+        del self._pipes[fd]
+        self._failed[listening.monitor.id] = time.monotonic() + REOPEN_S
+
+    def _sense(self, sensor: Sensor) -> None:
+        """A sensor's thread: it reads, and opens the bus again where it failed."""
+        read = None
+        while True:
+            try:
+                read = read or open_sensor(sensor, self._station.hardware.control)
+                reading: Mapping[str, object] | Exception = read()
+            except Exception as error:  # noqa: BLE001 - whatever a bus or a library raises is a sensor that fails
+                read, reading = None, error
+            self._readings.put((sensor.id, reading))
+            time.sleep(sensor.period_s)
+
+    def _tell(self, event: EarEvent) -> None:
+        sys.stdout.buffer.write(_encoder.encode(event) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def command(arguments: Sequence[str] | None = None) -> int:
+    """The command line of `python -m agent.ear`."""
+    parser = argparse.ArgumentParser(prog="agent.ear")
+    parser.add_argument("--config", required=True)
+    with contextlib.suppress(OSError):
+        os.nice(10)
+    try:
+        return Ear(load(parser.parse_args(arguments).config)).run()
+    except BrokenPipeError:
+        return 0  # the agent is gone
