@@ -1,9 +1,9 @@
 """The decoding child of a board: one film into pictures in shared memory. `python -m agent.screen.film JOB`.
 
 JOB is JSON: `path`, `width`, `height`, `fill`, `memory` (a descriptor of shared memory), `out` (a pipe), `media` (a
-module of `drivers`), `plugins` (its folder of libVLC's plugins, made when it is not there). Lines on `out`:
-`frame SLOT` when a picture's moment has come, `lost N` at the end, `fault WHY`. Nothing here is trusted to end well:
-the parent ends it when its time is over or when it says nothing.
+module of `drivers`), `go` (a pipe: with its first byte the film begins), `plugins` (its folder of libVLC's plugins,
+made when it is not there). Lines on `out`: `frame SLOT` when a picture's moment has come, `lost N` at the end,
+`fault WHY`. Nothing here is trusted to end well: the parent ends it when its time is over or when it says nothing.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ def main(job: str) -> None:
     memory = mmap.mmap(told["memory"], driver.SLOTS * width * height * 4)
     try:
         film = driver.Film(told["path"], memory, width, height, fill=told["fill"], plugins=told.get("plugins"))
+        if not os.read(told["go"], 1):
+            os._exit(0)
         film.start()
     except (driver.FilmError, OSError) as error:
         say(f"fault {error}")

@@ -37,6 +37,8 @@ LEASE_S = 30.0
 """An agent that has said nothing for so long hangs: the board goes dark until it speaks again."""
 AHEAD_S = 0.4
 """A frame is made ready this long before its turn, so that the change itself is a copy."""
+FILM_AHEAD_S = 1.5
+"""A film's decoding child is started this long before its turn, and waits for it."""
 CHECK_S = 2.0
 """How often the display is looked after."""
 LINE_HZ = 30.0
@@ -159,6 +161,8 @@ class _Process:
         self.finished = False
         """The painter has said that it is done; its end is then no fault."""
         self.film: Projector | None = None
+        self.coming: tuple[Frame, Projector] | None = None
+        """The film whose turn comes next, ready to begin."""
         self.capture: _Capture | None = None
         self.focus: tuple[str, int, int] | None = None
         """The pages of a play to which the agent has turned."""
@@ -190,6 +194,7 @@ class _Process:
         finally:
             self._drop_painter()
             self._drop_film()
+            self._new_rota()
             self.board.close()
         return code
 
@@ -216,8 +221,12 @@ class _Process:
         """When time itself is the next event."""
         wakes = [self._next_check, self.heard + LEASE_S if not self.alone else None, self.until]
         due = self.rota.due()
-        coming = self.rota.ahead(0.0, float("inf")) if due is not None and self._ready is None else None
-        wakes += [due, due - AHEAD_S if due is not None and coming is not None and coming.film is None else None]
+        coming = self.rota.ahead(0.0, float("inf")) if due is not None else None
+        wakes.append(due)
+        if due is not None and coming is not None and coming.film is None and self._ready is None:
+            wakes.append(due - AHEAD_S)
+        elif due is not None and coming is not None and coming.film is not None and self.coming is None:
+            wakes.append(due - FILM_AHEAD_S)
         wakes += [
             self.painter.since + PAINT_S if self.painter else None,
             self.film.since + HANG_S if self.film else None,
@@ -364,6 +373,9 @@ class _Process:
     def _new_rota(self) -> None:
         self.rota = Rota()
         self._ready = None
+        if self.coming is not None:
+            self.coming[1].close()
+            self.coming = None
 
     def _gave_up(self, why: str) -> None:
         """The painter died or hangs: its page is lost, the next ones are not."""
@@ -391,6 +403,8 @@ class _Process:
             self._change(frame)
         elif self._ready is None and (coming := self.rota.ahead(now, AHEAD_S)) is not None and coming.film is None:
             self._prepare(coming)
+        elif self.coming is None and (coming := self.rota.ahead(now, FILM_AHEAD_S)) is not None and coming.film:
+            self.coming = self._projector(coming)
         self.rota.trim()
 
     def _change(self, frame: Frame) -> None:
@@ -399,12 +413,11 @@ class _Process:
         self._strip = None
         self.shown = frame
         if frame.film is not None:
-            fill = self.look.get("fit") == "fill"
-            try:
-                self.film = Projector(frame.film, self.board.width, self.board.height, fill=fill, plugins=self.plugins)
-            except OSError as error:
-                self._fault("film", f"page {frame.page}: {error}")
-            else:
+            ready = self.coming if self.coming is not None and self.coming[0] is frame else self._projector(frame)
+            self.coming = None
+            if ready is not None:
+                self.film = ready[1]
+                self.film.start()
                 self.rota.ends(time.monotonic() + 2 * HANG_S)  # its time counts from its first picture
                 return
         if self._ready is None or self._ready[0] is not frame:
@@ -414,6 +427,14 @@ class _Process:
         self._ready = None
         if frame.band is not None:
             self._strip = (frame.band, _bgrx(self._dimmed(zlib.decompress(frame.band.strip))), time.monotonic())
+
+    def _projector(self, frame: Frame) -> tuple[Frame, Projector] | None:
+        fill, size = self.look.get("fit") == "fill", (self.board.width, self.board.height)
+        try:
+            return frame, Projector(frame.film or "", *size, fill=fill, plugins=self.plugins)
+        except OSError as error:
+            self._fault("film", f"page {frame.page}: {error}")
+            return None
 
     def _prepare(self, frame: Frame) -> None:
         self._ready = self._made(frame, zlib.decompress(frame.packed))

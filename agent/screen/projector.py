@@ -16,7 +16,10 @@ HANG_S = 8.0
 
 
 class Projector:
-    """Starts the child; `read` says what has come. `since`: when it last said something (monotonic seconds)."""
+    """Starts the child, which waits for `start`; `read` says what has come.
+
+    `since`: when it was started or last said something (monotonic seconds).
+    """
 
     def __init__(self, path: str, width: int, height: int, *, fill: bool, plugins: str | None) -> None:
         self._size = width * height * 4
@@ -24,23 +27,33 @@ class Projector:
         os.ftruncate(memory, SLOTS * self._size)
         self._memory = mmap.mmap(memory, SLOTS * self._size)
         self.fd, out = os.pipe()
-        job = {"path": path, "width": width, "height": height, "fill": fill, "memory": memory, "out": out}
+        wait, self._go = os.pipe()
+        job = {"path": path, "width": width, "height": height, "fill": fill, "memory": memory, "out": out, "go": wait}
         words = [sys.executable, "-m", "agent.screen.film", json.dumps({**job, "media": MEDIA, "plugins": plugins})]
         null = os.open(os.devnull, os.O_RDWR)
         # stdin and stdout are the agent's: the child must not hold them.
         moves = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, null, 1)]
         os.set_inheritable(memory, True)
         os.set_inheritable(out, True)
+        os.set_inheritable(wait, True)
         try:
             self.pid = os.posix_spawn(sys.executable, words, os.environ, file_actions=moves)
         finally:
-            for fd in (memory, out, null):
+            for fd in (memory, out, wait, null):
                 os.close(fd)
         self.since = time.monotonic()
         self.shown = self.lost = 0
         self.fault: str | None = None
         self.ended = False
         self._text = b""
+
+    def start(self) -> None:
+        """Let the film begin."""
+        self.since = time.monotonic()
+        try:
+            os.write(self._go, b"!")
+        except BrokenPipeError:
+            return  # it has ended: `read` tells why
 
     def read(self) -> memoryview | None:
         """What has come: the newest picture, whose moment is now, if there is one. Sets `ended`, `fault`, `lost`."""
@@ -64,6 +77,7 @@ class Projector:
     def close(self) -> None:
         """End the child. What went wrong is in `fault`: what it said, or how it ended; None if all was well."""
         os.close(self.fd)
+        os.close(self._go)
         patience = 50 if self.ended else 0
         pid, status = os.waitpid(self.pid, os.WNOHANG)
         while not pid and patience:
