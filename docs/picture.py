@@ -1,4 +1,4 @@
-"""The README's picture from the timeline of a real run. `scripts/picture` runs it: DIR TARGET [--anyway].
+"""The documents' pictures from a real run. `scripts/picture` runs it: DIR TARGET [--of NAME] [--anyway].
 
 The picture says in its own PNG text which run it shows: how many of the run's checks held, and when it was.
 """
@@ -20,12 +20,15 @@ def failed(run: Path) -> tuple[list[str], int]:
     return [str(check["name"]) for check in checks if not check["ok"]], len(checks)
 
 
-def draw(run: Path, target: Path, says: str) -> None:
-    """Copy `timeline.png`, saying of which run it is."""
+def draw(run: Path, target: Path, says: str, name: str = "timeline.png") -> None:
+    """Copy a picture of the run, saying of which run it is."""
     told = PngInfo()
     told.add_text("Source", "tram demo")
     told.add_text("Description", says)
-    with Image.open(run / "timeline.png") as picture:
+    with Image.open(run / name) as drawn:
+        picture = drawn
+        if name != "timeline.png":  # large, and of photographs
+            picture = drawn.reduce(2).quantize(128)
         picture.save(target, optimize=True, pnginfo=told)
 
 
@@ -35,6 +38,7 @@ def main() -> int:
     parser.add_argument("run", type=Path)
     parser.add_argument("target", type=Path)
     parser.add_argument("--anyway", action="store_true", help="take a run whose checks did not all hold")
+    parser.add_argument("--of", default="timeline.png", help="which of the run's pictures")
     given = parser.parse_args()
     try:
         missed, count = failed(given.run)
@@ -45,7 +49,7 @@ def main() -> int:
     if missed and not given.anyway:
         print(f"{says}; not: {', '.join(missed)}. No picture of such a run without --anyway.", file=sys.stderr)
         return 1
-    draw(given.run, given.target, says)
+    draw(given.run, given.target, says, given.of)
     print(f"{given.target}: {says}")
     return 0
 

@@ -351,6 +351,13 @@ class Record:
             }
             results = dict.fromkeys(("completed", "interrupted", "skipped", "failed", "declined"), 0)
             refused = 0
+            requisitioned = 0.0
+            zones = device.state.get("zones")
+            taken_over = [
+                z.get("id")
+                for z in (zones if isinstance(zones, list) else [])
+                if isinstance(z, dict) and z.get("idle") == "external" and z.get("kind") == "screen"
+            ]
             drills: list[float] = []
             for record in self._lists["event"]:
                 body = record["body"]
@@ -359,12 +366,15 @@ class Record:
                 if body.get("kind") == "log" and isinstance(body.get("entry"), dict):
                     result = str(body["entry"].get("result"))
                     results[result] = results.get(result, 0) + 1
+                    if body["entry"].get("zone") in taken_over:
+                        requisitioned += _lasted_s(body["entry"])
                 elif body.get("kind") == "refused":
                     refused += body["count"] if isinstance(body.get("count"), int) else 1
                 elif body.get("what") == "drill" and (took := drill_ms(body, "first_sample")) is not None:
                     drills.append(took)
             row |= results
             row["refused"] = refused
+            row["requisition_minutes"] = round(requisitioned / 60, 1)
             row["drills"] = len(drills)
             row["drill_first_sample_ms"] = max(drills, default=None)
             row["alarms"] = sum(
@@ -514,6 +524,12 @@ def _head(beat: dict[str, Any]) -> tuple[int, str]:
 def _maybe(body: dict[str, Any], name: str) -> str | None:
     value = body.get(name)
     return value if isinstance(value, str) else None
+
+
+def _lasted_s(entry: dict[str, Any]) -> float:
+    """Seconds of a log entry's stretch; 0 when it did not begin."""
+    started, ended = _epoch(entry.get("started")), _epoch(entry.get("ended"))
+    return max(0.0, ended - started) if started else 0.0
 
 
 def _epoch(at: object) -> float:

@@ -17,7 +17,7 @@ FILE = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True)
 
 @click.command(
     help=_(
-        "Add a programme of the commune's own: a FILE of sound or a --text that is spoken and shown. "
+        "Add a programme of the commune's own: a FILE (sound, picture, film) or a --text that is spoken and shown. "
         "It is signed with the station's key and names who approved it."
     )
 )
@@ -28,6 +28,7 @@ FILE = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True)
 @click.option(
     "--at", metavar="TIME", required=True, help=_("When: 17:30, tomorrow 05:00 (mai 05:00), 24/11 17:30, now.")
 )
+@click.option("--until", metavar="TIME", help=_("When it ends; a notice stays on the boards until then."))
 @click.option("--zones", metavar="ZONES", required=True, help=_("Where: zones with commas between them, or “*”."))
 @click.option("--class", "class_", type=click.Choice([c.value for c in Class]), default="normal", show_default=True)
 @click.option("--repeat", type=click.IntRange(1, 10_000), help=_("How often it plays in all."))
@@ -41,6 +42,7 @@ def add(
     lang: str,
     title: str | None,
     at: str,
+    until: str | None,
     zones: str,
     class_: str,
     repeat: int | None,
@@ -61,6 +63,8 @@ def add(
         "class": class_,
         "approved_by": approved_by.strip(),
     }
+    if until is not None:
+        args["until"] = context.moment(until).isoformat(timespec="seconds")
     if repeat is not None:
         args["repeat"] = repeat
     if text is not None:

@@ -149,6 +149,8 @@ def _add(station: Station, args: dict[str, Any], now: Instant) -> dict[str, Any]
         "resume": args.get("resume") or "continue",
         "approved_by": args["approved_by"],
     }
+    if args.get("until"):
+        order["until"] = args["until"]
     if args.get("repeat"):
         order["repeat"] = {"count": int(args["repeat"]), "interval_s": 5}
     commune.broadcast(station, order, now)

@@ -14,6 +14,7 @@ from agent.model import events as ev
 from agent.model import screen
 from agent.model import voice as vo
 from agent.model.config import Station as Config
+from agent.model.config import Zone
 from agent.model.health import Sensed
 from agent.model.time import Instant
 
@@ -35,6 +36,12 @@ CAPABILITIES = ["sound", "screen", "speech", "schedule", "silence"]
 
 def _seconds(now: Instant) -> float:
     return now.mono_ns / 1e9
+
+
+def _zone_of(zone: Zone) -> dict[str, Any]:
+    """A zone in the state. `idle`: "external" of one that is taken over from somebody else's source."""
+    told: dict[str, Any] = {"id": zone.id, "kind": zone.kind, "tags": zone.tags}
+    return told | {"idle": "external"} if zone.idle.source == "external" else told
 
 
 class Reporter:
@@ -224,7 +231,7 @@ class Reporter:
             "agent": self._version,
             "image": self._image,
             "capabilities": CAPABILITIES,
-            "zones": [{"id": z.id, "kind": z.kind, "tags": z.tags} for z in self._config.zones],
+            "zones": [_zone_of(z) for z in self._config.zones],
             "since": station.ledger.time(self._since.wall),
         }
 

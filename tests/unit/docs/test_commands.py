@@ -83,10 +83,11 @@ class Place:
         assert Committed(1) in done
 
     def bring(self, text: str) -> None:
-        """The sounds that a block names."""
-        for name in re.findall(r"[\w-]+\.(?:mp3|wav)", text):
+        """The sounds and pictures that a block names."""
+        for name in re.findall(r"[\w-]+\.(?:mp3|wav|jpg)", text):
+            made = ["color=d=1", "-frames:v", "1"] if name.endswith("jpg") else ["sine=d=1:r=48000", "-ac", "1"]
             subprocess.run(
-                ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "sine=duration=1:sample_rate=48000", "-ac", "1", name],
+                ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", *made, name],
                 cwd=self.folder,
                 check=True,
             )

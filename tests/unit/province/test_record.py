@@ -363,6 +363,17 @@ def test_the_report_counts_what_was_played_and_how_long_the_device_was_there() -
     assert (later["online_percent"], later["completed"]) == (0, 0)
 
 
+def test_the_report_shows_for_how_long_boards_were_requisitioned() -> None:
+    desk = Desk()
+    zones = [{"id": "man-hinh", "kind": "screen", "idle": "external"}, {"id": "bang", "kind": "screen"}]
+    desk.say("state", {"device": "xa-mau", "online": True, "birth": 1, "zones": zones})
+    for zone in ("man-hinh", "bang", "man-hinh"):
+        desk.log(desk.entry(zone=zone, started="2026-11-24T17:00:00+07:00", ended="2026-11-24T17:03:00+07:00"))
+    desk.log(desk.entry(zone="man-hinh", result="skipped", reason="requisition-hours"))
+    [row] = desk.record.report(T0 - 10, T0 + 3600)
+    assert row["requisition_minutes"] == 6
+
+
 def test_the_journal_brings_a_record_back_as_it_was(tmp_path: Path) -> None:
     desk = Desk()
     journal = Journal(tmp_path / "r.sqlite")

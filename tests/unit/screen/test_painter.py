@@ -108,3 +108,65 @@ def test_a_transparent_picture_lies_on_black(tmp_path: Path) -> None:
 def test_without_fonts_the_class_still_shows() -> None:
     [sheet] = compose(Page(class_="emergency", title="x"), 960, 540, fonts())
     assert paint(sheet, None).getpixel((480, 400)) == sheet.ground
+
+
+def test_a_picture_that_fills_the_board_loses_its_edges(tmp_path: Path) -> None:
+    halves(400, 100).save(tmp_path / "a.png")
+    image = fit(str(tmp_path / "a.png"), 100, 100, fill=True)
+    assert image.size == (100, 100)
+    assert near(image.getpixel((5, 50)), RED)
+    assert near(image.getpixel((95, 50)), BLUE)
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(1, (90, 40)), (6, (90, 40)), (8, (40, 90))])
+def test_a_photograph_on_its_side_fills_the_board_too(tmp_path: Path, orientation: int, size: tuple[int, int]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    halves(400, 200).save(tmp_path / "a.jpg", exif=exif)
+    assert fit(str(tmp_path / "a.jpg"), *size, fill=True).size == size
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_each_kind_of_picture_is_shown(tmp_path: Path, kind: str) -> None:
+    halves(64, 32).save(tmp_path / "a", format=kind, quality=95)
+    assert near(fit(str(tmp_path / "a"), 64, 32).getpixel((10, 16)), RED)
+
+
+def test_colours_are_those_that_the_profile_means(tmp_path: Path) -> None:
+    from PIL import ImageCms
+
+    lab = ImageCms.createProfile("LAB")
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    halves(64, 32).save(tmp_path / "a.jpg", icc_profile=srgb, quality=95)
+    assert near(fit(str(tmp_path / "a.jpg"), 64, 32).getpixel((10, 16)), RED)
+    swapped = _swapped(srgb)
+    halves(64, 32).save(tmp_path / "b.jpg", icc_profile=swapped, quality=95)
+    # A profile whose red and blue are exchanged turns the red half blue.
+    assert near(fit(str(tmp_path / "b.jpg"), 64, 32).getpixel((10, 16)), BLUE)
+    for useless in (b"no profile", ImageCms.ImageCmsProfile(lab).tobytes(), srgb[:200]):
+        halves(64, 32).save(tmp_path / "c.jpg", icc_profile=useless, quality=95)
+        assert near(fit(str(tmp_path / "c.jpg"), 64, 32).getpixel((10, 16)), RED)
+
+
+def _swapped(profile: bytes) -> bytes:
+    """The profile with its red and blue colorants exchanged (ICC.1 section 7.3: the tag table)."""
+    made = bytearray(profile)
+    for at in range(132, 132 + 12 * int.from_bytes(made[128:132], "big"), 12):
+        name = bytes(made[at : at + 4])
+        made[at : at + 4] = {b"rXYZ": b"bXYZ", b"bXYZ": b"rXYZ"}.get(name, name)
+    made[84:100] = bytes(16)  # its own digest
+    return bytes(made)
+
+
+@pytest.mark.parametrize("size", [(20_000, 1_000), (1_000, 20_000)])
+def test_a_picture_of_twenty_thousand_pixels_is_scaled_while_it_is_decoded(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    Image.new("RGB", size, RED).save(tmp_path / "a.jpg")
+    assert max(fit(str(tmp_path / "a.jpg"), 960, 540).size) <= 960
+
+
+def test_a_picture_of_twenty_thousand_pixels_a_side_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(_bomb(20_000, 20_000))
+    with pytest.raises(PictureError):
+        fit(str(tmp_path / "a.png"), 960, 540)
