@@ -42,8 +42,12 @@ class Wire:
         self._rest = b""
 
     def send(self, message: dict[str, Any]) -> None:
-        """A message out."""
-        self._socket.sendall(json.dumps(message).encode() + b"\n")
+        """A message out. BoardError when it is not taken: who should read is not up yet, or gone."""
+        self._socket.settimeout(5.0)
+        try:
+            self._socket.sendall(json.dumps(message).encode() + b"\n")
+        except OSError as error:
+            raise BoardError(f"the emulator takes nothing: {error}") from error
 
     def receive(self, timeout_s: float) -> dict[str, Any] | None:
         """The next message, None when none came in time. BoardError when the emulator is gone."""
