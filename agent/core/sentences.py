@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-FIRST, LATER = 160, 480
+FIRST, LATER = 80, 480
 """Letters from which on a part ends with its sentence: the first part soon, for somebody waits for it."""
 _END = re.compile(r"(?<=[^\W\d_])[.!?…]+[\"”»)]*\s+(?=\S)|(?<=\d)[.!?…]+\s+(?=[^\W\d_])|\n\s*(?=\S)")
 """Where a sentence may end. Capitals before the stop are an abbreviation ("TP. Trà Vinh", "A. Nguyễn")."""

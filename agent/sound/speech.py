@@ -95,9 +95,9 @@ class OfflineSpeech:
         machine.stand_back()
         while True:
             urgency, _, key, text, lang = jobs.get()
-            self._do(key, text, lang, urgent=urgency < 0)
+            self._do(key, text, lang, -urgency)
 
-    def _do(self, key: str, text: str, lang: str, *, urgent: bool) -> None:
+    def _do(self, key: str, text: str, lang: str, urgency: int) -> None:
         if not self.speaks(lang):
             self._post(SpeechFailed(key, f"there is no voice for {lang}"))
             return
@@ -106,22 +106,22 @@ class OfflineSpeech:
             turn = self._busy.setdefault(path, threading.Lock())
         with turn:
             try:
-                problem = None if path.exists() else self._spoken(path, text, lang, urgent)
+                problem = None if path.exists() else self._spoken(path, text, lang, urgency)
                 event = SpeechFailed(key, problem) if problem else self._ready(key, path)
             except (OSError, wav.WavError) as error:
                 event = SpeechFailed(key, str(error))
         with self._lock:
             self._busy.pop(path, None)
-        self._post(event, urgent=urgent)
+        self._post(event, urgent=urgency > 0)
 
-    def _spoken(self, path: Path, text: str, lang: str, urgent: bool) -> str | None:
+    def _spoken(self, path: Path, text: str, lang: str, urgency: int) -> str | None:
         """Have a child speak; returns what went wrong."""
         job = {
             "text": text,
             "lang": lang,
             "voice": self._engine.VOICES[lang.lower()],
             "speed": SPEED,
-            "urgent": urgent,
+            "urgent": urgency > 1,  # what follows an alert's first words must not delay them
             "path": str(path.resolve()),
             "engine": self._engine_name,
             "resampler": self._resampler,
