@@ -20,7 +20,9 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.demo.customer import Training, epoch, pitch, rms_dbfs, tone, until, write_wav
+from tests.demo.customer import Training, epoch, pitch, rms_dbfs, tone, until
+
+pytestmark = [pytest.mark.demo, pytest.mark.xdist_group("station-emergency")]
 
 CAP = """<?xml version="1.0" encoding="UTF-8"?>
 <alert xmlns="urn:oasis:names:tc:emergency:cap:1.2">
@@ -91,7 +93,7 @@ def place() -> Iterator[Place]:
 
 def change(station: Place, scratch: Path) -> None:
     """A key that silences and an everyday microphone, as a technician would add them."""
-    spoken = write_wav(scratch / "micro.wav", tone(SPOKEN_HZ, 1.0))
+    spoken = tone(scratch / "micro.wav", SPOKEN_HZ, 1.0)
     configuration = yaml.safe_load(station.config.read_text("utf-8"))
     configuration["buttons"] += MORE_BUTTONS
     configuration["microphone"] = {"driver": "wav", "path": str(spoken)}
@@ -130,13 +132,13 @@ def longest_silence(sound: np.ndarray) -> float:
 def test_a_cap_alert_is_heard_as_siren_and_words_and_an_update_takes_over_without_a_gap(place: Place) -> None:
     first = cap(place, "KTV-1", "Cảnh báo dông mạnh")
     done = place.province_says(
-        "cap", "-", "--as", "tinh-mau", "--count", "3", "--interval", "0", "--wait", "3", given=first
+        "cap", "-", "--as", "province", "--count", "3", "--interval", "0", "--wait", "3", given=first
     )
     assert "sounded at 1 of 1" in done.stdout, done.stdout + done.stderr
     sent = first[first.index("<sent>") + 6 : first.index("</sent>")]
     update = cap(place, "KTV-2", "Dông mạnh hơn", "Update", f"dubao@thoitiet.example,KTV-1,{sent}")
     begun = time.time()
-    done = place.province_says("cap", "-", "--as", "tinh-mau", given=update)
+    done = place.province_says("cap", "-", "--as", "province", given=update)
     assert done.returncode == 0, done.stdout + done.stderr
     old, new = place.played("Cảnh báo dông mạnh")[-1], place.played("Dông mạnh hơn")[0]
     assert (old["result"], old["reason"]) == ("interrupted", "superseded")
@@ -165,7 +167,7 @@ def test_an_alert_repeats_until_it_is_cancelled_and_the_zone_is_free_between(pla
         "repeat": {"interval_s": 1.0},
     }
     order = json.dumps(args)
-    done = place.province_says("publish", "-", "--as", "tinh-mau", "--to", place.id, "--op", "broadcast", given=order)
+    done = place.province_says("publish", "-", "--as", "province", "--to", place.id, "--op", "broadcast", given=order)
     assert done.returncode == 0, done.stderr
     entries = place.played("Lặp lại", 3)
     pauses = [epoch(b["started"]) - epoch(a["ended"]) for a, b in itertools.pairwise(entries)]
@@ -174,7 +176,7 @@ def test_an_alert_repeats_until_it_is_cancelled_and_the_zone_is_free_between(pla
         "publish",
         "-",
         "--as",
-        "tinh-mau",
+        "province",
         "--to",
         place.id,
         "--op",
@@ -189,7 +191,7 @@ def test_an_alert_repeats_until_it_is_cancelled_and_the_zone_is_free_between(pla
 
 def test_a_drill_is_told_as_one_to_the_province_with_its_latencies(place: Place) -> None:
     given = ("--title", "Thử còi", "--text", "Bà con nghe thử.", "--drill", "--chime", "gong")
-    done = place.province_says("emergency", "--as", "tinh-mau", "--to", place.id, *given)
+    done = place.province_says("emergency", "--as", "province", "--to", place.id, *given)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "DRILL · Thử còi" in done.stdout
     (entry,) = place.played("Thử còi")
@@ -226,20 +228,20 @@ def test_the_everyday_microphone_speaks_behind_a_gong_and_names_who_answers(plac
 
 def test_the_key_cuts_an_alert_keeps_others_out_and_lifts_the_provinces_silence_when_opened(place: Place) -> None:
     given = ("--title", "Bị ngắt", "--chime", "siren", "--text", "Tin dài. " * 20, "--wait", "3")
-    place.province_says("emergency", "--as", "tinh-mau", "--to", place.id, *given)
+    place.province_says("emergency", "--as", "province", "--to", place.id, *given)
     turned = time.time()
     place.control("press", button="ngat", seconds=8.0)
     (cut,) = place.played("Bị ngắt")
     assert (cut["result"], cut["reason"]) == ("interrupted", "silenced")
     assert epoch(cut["ended"]) - turned < 0.5
     refused = place.province_says(
-        "emergency", "--as", "tinh-mau", "--to", place.id, "--title", "Không nghe", "--wait", "4"
+        "emergency", "--as", "province", "--to", place.id, "--title", "Không nghe", "--wait", "4"
     )
     assert refused.returncode == 1
     assert "will not sound" in refused.stdout
-    place.province_says("silence", "on", "--as", "tinh-mau", "--to", place.id)
+    place.province_says("silence", "on", "--as", "province", "--to", place.id)
     until(lambda: not place.status()["silences"], "no silence once the key is open")
     again = place.province_says(
-        "emergency", "--as", "tinh-mau", "--to", place.id, "--title", "Nghe lại", "--wait", "20"
+        "emergency", "--as", "province", "--to", place.id, "--title", "Nghe lại", "--wait", "20"
     )
     assert again.returncode == 0, again.stdout + again.stderr
