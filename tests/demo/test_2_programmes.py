@@ -143,17 +143,15 @@ def test_a_scheduled_start_falls_on_its_sample(station: Training, tones: Any) ->
     """A busy machine may make a start late, never early, and the log tells by how much; some are on their sample."""
     item = station.media(tones(1000, 0.4))
     station.have(item)
-    first = time.time() + 5
-    due = [first + 1.5 * n for n in range(5)]
-    sent = [station.broadcast(station.province, [item], start=rfc3339(start)) for start in due]
-    errors, free = [], first - 0.3
-    for start, one in zip(due, sent, strict=True):
-        ack = one.done()
-        (entry,) = one.entries()
+    errors = []
+    for _ in range(3):
+        start = time.time() + 5
+        sent = station.broadcast(station.province, [item], start=rfc3339(start))
+        ack = sent.done()
+        (entry,) = sent.entries()
         errors.append(abs(error_of(entry, start)))
-        onset = station.hear(free)
-        assert not station.heard(free, onset - 0.001).any(), "nothing is heard before"
-        free = epoch(entry["ended"]) + 0.01
+        onset = station.hear(start - 0.3)
+        assert not station.heard(start - 0.3, onset - 0.001).any(), "nothing is heard before"
         assert abs(epoch(entry["started"]) - onset) < 0.002, "the log says when it was heard"
         assert abs(epoch(ack["zones"][station.sound_zone]["first_sample_at"]) - onset) < 0.002
     assert min(errors) < 1, f"ms: {errors}"
