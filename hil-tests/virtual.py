@@ -30,6 +30,8 @@ BOOT_USUAL_S = 25.0
 """From power on to the first answer where nothing else runs."""
 WAV_HEADER = 44
 CARD = "virtio-sound-pci,audiodev=sound,streams=1"
+CARD_SIZE = "4G"
+"""Larger than the image: the data partition has to grow."""
 PINS = "/sys/devices/platform/gpio-sim.0"
 
 
@@ -107,7 +109,9 @@ class VirtualBoard:
         if disk is not None:
             shutil.copy(disk, self.disk)
         else:
-            self._tool("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", image / "disk.img", self.disk)
+            self._tool(
+                "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", image / "disk.img", self.disk, CARD_SIZE
+            )
 
     # -- power -------------------------------------------------------------------------------------------------------
 
