@@ -151,6 +151,11 @@ class Surroundings:
 
     def commission(self, board: Board) -> None:
         """Give the board its configuration and its keys, and have it begin. It must be on."""
+        wait(
+            "its data partition is mounted",
+            lambda: board.run("mountpoint -q /etc/tram").code == 0,
+            180 * board.patience,
+        )
         identity = self.pki.identity(DEVICE)
         secret = {
             "pki/xa-mau.key": identity.key.read_bytes(),
