@@ -58,6 +58,9 @@ def facts(data: Path) -> dict[str, Any]:
         found["temperature_c"] = int(raw) / 1000
     with contextlib.suppress(OSError, ValueError, IndexError):
         found["uptime_s"] = int(float(Path("/proc/uptime").read_text("ascii").split()[0]))
+    low = _undervoltage()
+    if low is not None:
+        found["undervoltage"] = low
     network = _network()
     if network is not None:
         found["network"] = network
@@ -75,7 +78,7 @@ def _network() -> dict[str, Any] | None:
         if len(fields) > 1 and fields[1] == "00000000":
             name = fields[0]
             kind = "wifi" if name.startswith("wl") else "mobile" if name.startswith(("ww", "usb", "ppp")) else "lan"
-            return {"interface": name, "type": kind}
+            return {"interface": name, "type": kind} | _traffic(name)
     return None
 
 
@@ -99,6 +102,25 @@ def stand_back() -> None:
     """This thread, made by one that goes first, does not, nor do the processes that it starts."""
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, max(0, os.getpriority(os.PRIO_PROCESS, os.getpid())))
+
+
+def _traffic(interface: str) -> dict[str, int]:
+    """MiB received and sent since the interface is up."""
+    folder = Path("/sys/class/net") / interface / "statistics"
+    found: dict[str, int] = {}
+    for member, file in (("received_mb", "rx_bytes"), ("sent_mb", "tx_bytes")):
+        with contextlib.suppress(OSError, ValueError):
+            found[member] = int((folder / file).read_text("ascii")) // 2**20
+    return found
+
+
+def _undervoltage() -> bool | None:
+    """Whether a Raspberry Pi finds its own supply too low; None where nothing tells."""
+    for folder in Path("/sys/class/hwmon").glob("hwmon*"):
+        with contextlib.suppress(OSError, ValueError):
+            if (folder / "name").read_text("ascii").strip() == "rpi_volt":
+                return bool(int((folder / "in0_lcrit_alarm").read_text("ascii")))
+    return None
 
 
 def notify(message: str) -> None:

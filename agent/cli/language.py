@@ -120,6 +120,19 @@ WORDS: dict[str, Text] = {
     "cooling": Text("cooling down"),
     "sound": Text("sound"),
     "screen": Text("screen"),
+    "fault": Text("fault"),
+    "ok": Text("good"),
+    "howl": Text("it howls"),
+    "not-played": Text("not played"),
+    "unknown": Text("unknown"),
+    "line-normal": Text("in order"),
+    "line-open": Text("broken"),
+    "line-short": Text("shorted"),
+    "line-unknown": Text("unknown"),
+    "open": Text("line broken"),
+    "short": Text("line shorted"),
+    "relay-fault": Text("a relay of its power chain failed"),
+    "interlocked": Text("another zone uses what cannot be on together with it"),
 }
 """States, classes and results as people read them."""
 

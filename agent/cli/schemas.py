@@ -10,11 +10,14 @@ import msgspec
 
 from agent.model.config import Station
 from agent.model.orders import ARGS_OF
+from agent.model.status import Status
 
 
 def documents() -> dict[str, str]:
-    """File name → schema text: the configuration, and the arguments of each order."""
-    kinds: dict[str, Any] = {"station": Station} | {f"order-{op}": kind for op, kind in ARGS_OF.items()}
+    """File name → schema text: the configuration, the status, and the arguments of each order."""
+    kinds: dict[str, Any] = {"station": Station, "status": Status} | {
+        f"order-{op}": kind for op, kind in ARGS_OF.items()
+    }
     return {f"{name}.json": _schema(name, kind) for name, kind in sorted(kinds.items())}
 
 

@@ -43,6 +43,11 @@ def _status(context: Context, document: dict[str, Any]) -> None:
         show.table(
             [_("Zone"), _("Kind"), _("State"), _("On air"), _("From"), _("Since"), _("Level")], rows, styles=styles
         )
+    lines = [_line_row(context, name, z) for name, z in zones if "line" in z]
+    if lines:
+        click.echo()
+        head = [_("Zone"), _("Line"), _("Amplifier"), _("Measured"), _("Last self-test")]
+        show.table(head, lines)
     relays = [(name, word("on" if _on(state) else "off")) for name, state in _pairs(document.get("relays"))]
     if relays:
         click.echo()
@@ -53,7 +58,7 @@ def _status(context: Context, document: dict[str, Any]) -> None:
             c.get("hamlet"),
             yes_no(c["online"]) if "online" in c else word("unknown"),
             context.clock(c.get("seen")),
-            word(c.get("line", "")),
+            word(f"line-{c['line']}") if "line" in c else None,
             ", ".join(c["plays"].values()) if isinstance(c.get("plays"), dict) else None,
         )
         for name, c in _named(document.get("clusters"))
@@ -136,6 +141,19 @@ def _zone_row(context: Context, name: str, zone: dict[str, Any]) -> list[object]
     level = zone.get("level_dbfs")
     level = f"{level:.1f} dBFS" if isinstance(level, int | float) else None
     return [name, word(zone.get("kind", "")), word(state), title, owner.get("iss"), context.clock(since), level]
+
+
+def _line_row(context: Context, name: str, zone: dict[str, Any]) -> list[object]:
+    """What is known of a zone's line, amplifier and loudspeakers."""
+    units = (("current_ma", "mA"), ("supply_v", "V"), ("temperature_c", "°C"))
+    measured = ", ".join(f"{zone[key]:.1f} {unit}" for key, unit in units if isinstance(zone.get(key), int | float))
+    amplifier = word("on" if zone["amplifier"] else "off") if "amplifier" in zone else None
+    test = zone.get("test")
+    told = None
+    if isinstance(test, dict):
+        level = f" {test['level_db']:.0f} dB" if isinstance(test.get("level_db"), int | float) else ""
+        told = f"{word(test.get('verdict', ''))}{level} ({context.clock(test.get('at'))})"
+    return [zone.get("name") or name, word(f"line-{zone.get('line')}"), amplifier, measured or None, told]
 
 
 def _named(value: object) -> Iterator[tuple[str, dict[str, Any]]]:

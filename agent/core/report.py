@@ -265,7 +265,7 @@ class Reporter:
         for z in self._config.zones:
             zone: dict[str, Any] = {"kind": z.kind, "name": z.name, "tags": z.tags}
             if z.id in self.health.zones:
-                zone |= health.health_row(self.health.zones[z.id], time)
+                zone |= {"volume_db": z.gain_db} | health.health_row(self.health.zones[z.id], time)
             if z.id in self._films:
                 zone["film"] = self._films[z.id]
             if z.id in self._power:

@@ -132,3 +132,20 @@ def test_what_the_ear_notices_is_an_alarm_and_what_it_measures_is_in_the_status(
     world.post(Measured("loa", {"line": "normal"}), Noticed("air-dead", "tai-nghe", "", "loa", False))
     told = [(e["what"], e["on"]) for e in world.events("alarm")]
     assert told == [("line-open", True), ("air-dead", True), ("line-open", False), ("air-dead", False)]
+
+
+def test_the_status_fits_its_schema() -> None:
+    import msgspec
+
+    from agent.model.status import Status
+
+    world = world_of(clusters=[{"id": "cum-1", "hamlet": "Ấp 1", "zone": "loa"}])
+    world.order("broadcast", broadcast("tin", media("a", 30, world)))
+    world.advance(2)
+    world.post(Measured("loa", {"line": "open", "current_ma": 0.2}), Checked("loa", Verdict.OK))
+    status = msgspec.convert(world.ask("status")["result"], Status)
+    assert status.zones["loa"].line == "open"
+    assert status.zones["loa"].owner is not None
+    assert status.zones["loa"].owner.class_ == "priority"
+    assert status.clusters["cum-1"].line == "unknown"
+    assert status.clusters["cum-1"].online is None
