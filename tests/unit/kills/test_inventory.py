@@ -46,6 +46,7 @@ ELSEWHERE: dict[str, str] = {
         "test_an_order_reaches_the_clusters_after_the_agent_was_killed_in_the_middle_of_passing_it_on"
     ),
     "value-loudness/": "test_it_is_measured_once_for_good",
+    "value-self-test/": "test_who_ordered_a_test_that_a_power_cut_ended_is_told",
     "value-accepted/": "test_an_accepted_entry_stays_accepted_over_a_power_cut",
 }
 """States whose case has another name, with that name."""
