@@ -33,7 +33,12 @@ SPELLINGS = {
     "unlicense.org": "Unlicense",
 }
 """What packages write → SPDX."""
-ELSEWHERE = {"audioop-lts": "PSF-2.0", "lgpio": "Unlicense", "systemd-python": "LGPL-2.1-or-later"}
+ELSEWHERE = {
+    "audioop-lts": "PSF-2.0",
+    "lgpio": "Unlicense",
+    "smbus2": "MIT",
+    "systemd-python": "LGPL-2.1-or-later",
+}
 """Packages that are not installed everywhere: for other Pythons, or for hardware."""
 DEBIAN: Mapping[str, tuple[str, str]] = {
     "python3": ("PSF-2.0", "runs the agent"),

@@ -7,6 +7,7 @@ import os
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from province.bench.proc import Meter
 from province.bench.voice_rig import BenchError
 from province.demo.stage import DEVICE, Stage
 
+MEMORY = "/dev/shm"  # noqa: S108 - what is made in it is ours alone
 Kind = TypeVar("Kind", bound=v.Event)
 _decoder = msgspec.json.Decoder(v.VoiceEvent)
 
@@ -79,9 +81,19 @@ class DirectStage(Stage):
 
 
 class MeteredStage(DirectStage):
-    """The device's connection runs through a counter."""
+    """The device's connection runs through a counter, and its board's pictures lie in memory, as on a device in /run."""
 
     meter: Meter | None = None
+
+    def start_agent(self) -> None:
+        """With the board's folder in memory: its clock is a new picture each minute."""
+        config = yaml.safe_load(self.config_path.read_text("utf-8"))
+        memory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="tram-bench-", dir=MEMORY)))
+        for zone in config["zones"]:
+            if zone["kind"] == "screen":
+                zone["output"]["dir"] = str(memory / zone["id"])
+        self.config_path.write_text(yaml.safe_dump(config, allow_unicode=True, sort_keys=False), "utf-8")
+        super().start_agent()
 
     def broker_port(self) -> int:
         """That of the counter."""
