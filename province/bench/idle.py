@@ -116,7 +116,8 @@ class Idle:
         written = ended.written - self._begun.written
         hourly = hourly_bytes(self._stage.out / "floor")
         note = (
-            f"{written} bytes sent to disk by agent, voice and board (whose pictures lie in memory, as in /run) in {seconds / 60:.1f} min, "
+            f"{written} bytes sent to disk by agent, voice and board (its pictures lie in memory, as in /run) in "
+            f"{seconds / 60:.1f} min, "
             f"times {DAY_S / seconds:.0f}, and 24 times {hourly:.0f} for what is written once an hour; "
             f"their data grew by {ended.stored - self._begun.stored} bytes; the file system's own journal is not in it"
         )

@@ -81,7 +81,7 @@ class DirectStage(Stage):
 
 
 class MeteredStage(DirectStage):
-    """The device's connection runs through a counter, and its board's pictures lie in memory, as on a device in /run."""
+    """The device's connection runs through a counter; its board's pictures lie in memory, as in a device's /run."""
 
     meter: Meter | None = None
 
