@@ -97,3 +97,13 @@ def test_an_emergency_is_never_lowered_by_a_cap() -> None:
     world.order("broadcast", broadcast("bao", media("a", 300, world), zones=["kind:sound"], **ALERT))
     world.advance(200)
     assert not hasattr(world, "gains")
+
+
+def test_a_higher_alert_stops_a_lower_one_also_where_programmes_are_ducked() -> None:
+    world = World(**DUCKING)
+    world.order("broadcast", broadcast("huyen", media("a", 30, world), zones=["loa"], **ALERT), "khan-cap-huyen")
+    world.advance(2)
+    world.order("broadcast", broadcast("tinh", media("b", 5, world), zones=["loa"], **ALERT))
+    world.advance(1)
+    assert world.sounding() == "tinh"
+    assert ("huyen", "interrupted", "outranked") in world.outcomes()
