@@ -24,7 +24,10 @@ def open_sensor(sensor: Sensor, control: str | None) -> Any:
     def read() -> Mapping[str, object]:
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(WAIT_S)
-            sock.connect(control)
+            try:
+                sock.connect(control)
+            except OSError:
+                return {}  # the process that keeps it is being started anew: nothing is measured
             sock.sendall(b'{"do": "sensors"}\n')
             told = json.loads(sock.makefile("rb").readline())
         value = told["sensors"].get(sensor.id)

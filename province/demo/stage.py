@@ -198,6 +198,11 @@ class Stage:
                 zone["rules"].pop("caps", None)
             else:
                 zone["output"]["dir"] = str(out / "board")
+        example["sensors"] = [
+            {"id": f"tuyen-{z['id']}"[:40], "zone": z["id"], "driver": "virtual"}
+            for z in example["zones"]
+            if z["kind"] == "sound"
+        ]
         if self._requisition:
             self._add_requisitioned(example)
         for source in example["sources"]:
