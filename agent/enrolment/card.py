@@ -8,6 +8,7 @@ Whoever can put a card into the device owns the device: the card may bring new r
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import stat
@@ -60,7 +61,11 @@ def take(card: Path, etc: Path, data: Path, run: Path, files: Files | None = Non
     except (FileNotFoundError, NotADirectoryError):
         return Taken()
     if code is not None:
-        _give(data / "identity" / "code", code.strip() + b"\n", files)
+        digest = hashlib.sha256(code.strip()).hexdigest().encode()
+        seen = data / "identity" / "code.taken"
+        if not seen.exists() or seen.read_bytes() != digest:  # else the card could not be written to last time
+            _give(data / "identity" / "code", code.strip() + b"\n", files)
+            _give(seen, digest, files)
     left = None
     try:
         for secret in [*secrets, *([CODE] if code is not None else [])]:

@@ -129,6 +129,9 @@ def test_a_card_that_cannot_be_written_to_is_told_and_harms_nothing(device: Devi
     taken = device.take(ReadOnly())
     assert taken == Taken(station=True, code=True, left="Read-only file system")
     assert (device.etc / "station.yaml").exists()
+    (device.data / "identity" / "code").unlink()  # it was used
+    device.take(ReadOnly())
+    assert not (device.data / "identity" / "code").exists(), "a code that stays on the card is taken once"
 
 
 BOMB = b"a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
