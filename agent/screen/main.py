@@ -192,10 +192,14 @@ class _Process:
         except BrokenPipeError:
             code = 0
         finally:
-            self._drop_painter()
-            self._drop_film()
-            self._new_rota()
-            self.board.close()
+            try:
+                self._drop_painter()
+                self._new_rota()
+                self._drop_film()
+            except BrokenPipeError:
+                pass  # nobody hears of the film any more
+            finally:
+                self.board.close()
         return code
 
     def _step(self) -> int | None:

@@ -161,6 +161,19 @@ def test_an_unplugged_display_is_an_alarm_once_and_the_show_goes_on_when_it_is_b
     assert desk.plays() == ["p", "p"]
 
 
+def test_the_board_is_dark_at_the_end_even_when_nobody_hears_of_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(event: dict[str, Any]) -> None:
+        raise BrokenPipeError
+
+    def playing() -> None:
+        gone({})
+
+    monkeypatch.setattr(desk.process, "_drop_film", playing)
+    monkeypatch.setattr(desk.process, "_step", lambda: 0)
+    assert desk.process.run() == 0
+    assert desk.wall.shown[-1] == b"closed"
+
+
 def test_another_resolution_ends_the_process_to_begin_anew(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(desk.wall, "check", lambda: False)
     assert not desk.tend(main.CHECK_S)
