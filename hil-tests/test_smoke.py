@@ -33,15 +33,6 @@ def test_the_root_is_read_only_and_nothing_listens(board: Board) -> None:
     assert not listening, listening
 
 
-@pytest.mark.virtual_board
-def test_the_data_partition_reaches_the_end_of_the_card(board: Board) -> None:
-    card, start, size = (
-        int(answered(board, f"cat /sys/block/vda/{name}")) * 512 for name in ("size", "vda4/start", "vda4/size")
-    )
-    assert card - start - size <= 2**22
-    assert int(answered(board, "df --output=size -B1 /data | tail -1")) > 0.8 * size
-
-
 def test_a_pressed_button_gives_the_siren_before_there_is_a_network_or_a_province(board: Board) -> None:
     wait("buttons are armed", lambda: armed(board), 60 * board.patience)
     siren = wav(ASSETS / "siren.wav")

@@ -29,8 +29,6 @@ BOOT_LIMIT_S = 900.0
 BOOT_USUAL_S = 25.0
 """From power on to the first answer where nothing else runs."""
 WAV_HEADER = 44
-CARD_SIZE = "4G"
-"""Larger than the image: the data partition has to grow."""
 PINS = "/sys/devices/platform/gpio-sim.0"
 
 
@@ -108,9 +106,7 @@ class VirtualBoard:
         if disk is not None:
             shutil.copy(disk, self.disk)
         else:
-            self._tool(
-                "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", image / "disk.img", self.disk, CARD_SIZE
-            )
+            self._tool("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", image / "disk.img", self.disk)
 
     # -- power -------------------------------------------------------------------------------------------------------
 
