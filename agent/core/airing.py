@@ -8,7 +8,6 @@ from agent.core import commands as do
 from agent.core import commune, rules
 from agent.core.arbiter import Claim, Ruling, arbitrate
 from agent.core.boards import Boards
-from agent.core.gate import Leaving
 from agent.core.plays import Play
 from agent.core.programme import By, Part, Position, Programme, Stage, State, Step, rank
 from agent.core.readiness import DRILL_CHIME, LATE_S
@@ -403,7 +402,7 @@ class Airing(Boards):
             self._taken.pop(zone, None)
             for key in self._owners(zone):
                 if (key, zone) not in self._leaving and not self._ducks(self.programmes[key], zone, p):
-                    self._leaving[key, zone] = Leaving(self._on[key, zone], "local", False)
+                    self._stop(self.programmes[key], zone, "local", final=False)  # voice has, if it saw the same
             part = p.parts[zone]
             part.take(Step.OPEN)
             part.stretch_planned = pressed

@@ -4,7 +4,7 @@ Rules, beside those of the mixer:
 
 - A pressed emergency button takes its zones at once. Plays of the agent in them, scheduled ones included, end with
   reason "local"; those opened while a local play owns the zone end so at once, with 0 samples. In a zone with `duck_db`
-  what is heard already and is no alert goes on, quieter.
+  what is heard already goes on, quieter, unless it is an alert or a microphone.
 - The same button pressed again while its message plays or waits is ignored: the message goes on.
 - Another button: its message begins at once in zones without a local play, and follows in the others.
 - A microphone button of another class is the agent's to put on the air (`Listen`); voice ends what it says, whatever
@@ -451,9 +451,8 @@ class Voice:
             self.fault("interlock", f"{button.id}: {zone} cannot be on together with {', '.join(together)}", zone)
         zones = together
         if zones:
-            for play in list(self.mixer.plays.values()):
-                if play.local is not None:
-                    self._stop(play, self._with_rivals(zones), "local", now)
+            for play in self._own():
+                self._stop(play, self._with_rivals(zones), "local", now)
             self._waiting.insert(0, _Waiting(button, zones, pressed_ns))
             self._serve_waiting(now)
 
@@ -632,10 +631,13 @@ class Voice:
         for waiting in self._waiting:
             waiting.zones = [z for z in waiting.zones if z not in chosen]
         self._waiting = [w for w in self._waiting if w.zones]
+        for play in self._own():
+            self._stop(play, list(chosen), reason, now)
+
+    def _own(self) -> list[Play]:
+        """What is voice's to end: messages, and microphones of every class."""
         talks = [t.play for t in self._talks]
-        for play in list(self.mixer.plays.values()):
-            if play.local is not None or play in talks:
-                self._stop(play, list(chosen), reason, now)
+        return [play for play in self.mixer.plays.values() if play.local is not None or play in talks]
 
     def _lock(self, zones: list[str], now: int) -> None:
         unknown = set(zones) - {z.id for z in self.station.zones}

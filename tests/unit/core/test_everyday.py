@@ -89,9 +89,13 @@ def test_of_class_priority_it_goes_before_normal_programmes_and_gives_the_zone_b
     assert world.sounding() == "tin-1"
 
 
+DUCKING = {"zones": [{**zone, "duck_db": -18} for zone in CONFIG["zones"][:2]] + CONFIG["zones"][2:]}
+
+
+@pytest.mark.parametrize("zones", [{}, DUCKING], ids=["interrupting", "ducking"])
 @pytest.mark.parametrize("by", ["province", "button"])
-def test_an_emergency_takes_the_zone_and_the_talk_does_not_come_back(by: str) -> None:
-    world = station()
+def test_an_emergency_takes_the_zone_and_the_talk_does_not_come_back(by: str, zones: dict[str, Any]) -> None:
+    world = station(**zones)
     press(world)
     world.advance(5)
     if by == "button":
@@ -102,6 +106,19 @@ def test_an_emergency_takes_the_zone_and_the_talk_does_not_come_back(by: str) ->
     assert world.on == {}
     talk = [o for o in world.outcomes() if o[0].startswith("button-micro")]
     assert [o[1] for o in talk] == ["interrupted"]
+    assert world.station.programmes == {}
+
+
+@pytest.mark.parametrize("seconds", [0.0, 2.0])
+def test_a_talk_that_a_button_ends_has_its_outcome_when_the_agent_is_stopped_at_once(seconds: float) -> None:
+    world = station(**DUCKING)
+    press(world)
+    world.advance(seconds)
+    world.press("khan-cap")
+    world.quit()
+    world.advance(10)
+    assert world.station.programmes == {}
+    assert world.audit() == []
 
 
 def test_a_silence_of_the_commune_itself_is_kept() -> None:

@@ -930,7 +930,8 @@ class World:
 
     def _ducks(self, zone: str, running: Sounding) -> bool:
         """Whether it goes on, quieter, when an alert begins there."""
-        return self.config.zone(zone).duck_db is not None and not running.alert and running.started
+        talks = running.open.play in self.talks.values()
+        return self.config.zone(zone).duck_db is not None and not (running.alert or talks) and running.started
 
     def ducked(self, zone: str, running: Sounding) -> bool:
         """Whether it goes on under an alert there."""

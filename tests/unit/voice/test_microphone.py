@@ -369,9 +369,10 @@ def test_an_everyday_microphone_ends_after_its_longest_time_though_nobody_tells_
     assert not rig.microphone.speak(BLOCK)
 
 
+@pytest.mark.parametrize("duck_db", [None, -18.0])
 @pytest.mark.parametrize("button", ["stop", "fire", "talk"])
-def test_stop_button_message_and_emergency_microphone_end_an_everyday_one(button: str) -> None:
-    rig = Hall()
+def test_stop_button_message_and_emergency_microphone_end_an_everyday_one(button: str, duck_db: float | None) -> None:
+    rig = Hall(hall([{"id": "a", "duck_db": duck_db}, {"id": "b", "duck_db": duck_db}]))
     rig.down("daily")
     put_on_the_air(rig)
     rig.run(300)
