@@ -298,6 +298,26 @@ def test_with_a_full_disk_only_emergencies_sound_and_the_order_is_not_acknowledg
     assert world.sounding() == "bao"
 
 
+def test_a_cancel_that_a_full_disk_lost_with_the_power_counts_when_the_broker_sends_it_again() -> None:
+    world = World()
+    world.order("broadcast", broadcast("bao", media("a", 60, world), zones=["loa"], **{"class": "emergency"}))
+    world.advance(2)
+    world.disk_full = True
+    world.order("cancel", {"ids": ["bao"]})
+    assert world.sounding() is None
+    world.set_link(False)
+    world.crash()
+    world.disk_full = False
+    world.advance(1)
+    assert world.sounding() == "bao"  # the station cannot know
+    heard: list[str | None] = []
+    world.watch = lambda: heard.append(world.sounding())
+    world.set_link(True)
+    world.advance(6)
+    assert set(heard) == {None}
+    assert world.outcomes()[-1] == ("bao", "interrupted", "cancelled")
+
+
 def test_the_communes_own_programme_is_signed_and_names_who_approved_it() -> None:
     world = World()
     answer = world.ask(

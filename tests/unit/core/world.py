@@ -429,7 +429,8 @@ class World:
         self.post(msgspec.structs.replace(hello, ended=ended))
 
     def set_link(self, up: bool) -> None:
-        """The broker goes or comes back; it sends again what was not acknowledged, and all that is retained."""
+        """The broker goes or comes back; it sends again what was not acknowledged, and all that is retained. `watch`
+        looks when that has come: what a failing disk had not taken before a power cut is not known earlier."""
         if up == self.link_up:
             return
         self.link_up = up
@@ -442,23 +443,20 @@ class World:
         rows, self._with_link = self._with_link, {}
         for row in rows.values():
             self._publish(row)
-        self.post(ev.LinkUp(1))
-        again = [*self.retained.items()]
-        self.post(*(ev.OrderArrived(topic, raw, True, 0) for topic, raw in again))
-        self.redeliver()
-
-    def redeliver(self) -> None:
-        """The broker sends again what was never acknowledged."""
+        again = [ev.OrderArrived(topic, raw, True, 0) for topic, raw in self.retained.items()]
         waiting, self.unacknowledged = self.unacknowledged, {}
-        for topic, raw in waiting.values():
-            self.deliver(topic, raw)
+        self.post(ev.LinkUp(1), *again, *(self._arrival(topic, raw) for topic, raw in waiting.values()))
+
+    def _arrival(self, topic: str, raw: bytes) -> ev.OrderArrived:
+        self._tokens += 1
+        self.unacknowledged[self._tokens] = (topic, raw)
+        return ev.OrderArrived(topic, raw, False, self._tokens)
 
     def deliver(self, topic: str, raw: bytes) -> None:
         """Bytes on an order topic. While the link is down the broker keeps them."""
-        self._tokens += 1
-        self.unacknowledged[self._tokens] = (topic, raw)
+        arrival = self._arrival(topic, raw)
         if self.link_up:
-            self.post(ev.OrderArrived(topic, raw, False, self._tokens))
+            self.post(arrival)
 
     def commit(self, batches: int | None = None) -> None:
         """What waits for the slow disk is written, oldest first."""
