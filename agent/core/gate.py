@@ -188,15 +188,17 @@ class Gate:
         return ready
 
     def _with_unwritten(self, writes: list[Write], now: Instant) -> list[Write]:
-        """What to write now. While the disk takes nothing, all of it waits and is tried together now and then."""
-        if self.storage_bad is None and not self._unwritten:
+        """What to write now. While the disk takes nothing, all of it waits and is tried together now and then; what is
+        left when it takes again goes with the next batch that nothing goes before: what is on its way may be newer."""
+        if self.storage_bad is not None:
+            for write in writes:
+                self._unwritten[_about(write)] = (self._batch + 1, write)
+            writes = []
+        if not self._unwritten or self._writing or now.mono_ns < self._retry_ns:
             return writes
-        for write in writes:
-            self._unwritten[_about(write)] = (self._batch + 1, write)
-        if now.mono_ns < self._retry_ns or self._writing:
-            return []
         self._retry_ns = now.mono_ns + RETRY_NS
-        return [write for _, write in self._unwritten.values()]
+        newest = {about: write for about, (_, write) in self._unwritten.items()} | {_about(w): w for w in writes}
+        return list(newest.values())
 
     def _committed(self, batch: int) -> list[Command]:
         for write in self._writing.pop(batch, []):

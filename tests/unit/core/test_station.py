@@ -318,6 +318,27 @@ def test_a_cancel_that_a_full_disk_lost_with_the_power_counts_when_the_broker_se
     assert world.outcomes()[-1] == ("bao", "interrupted", "cancelled")
 
 
+def test_an_order_that_comes_while_a_disk_catches_up_is_acknowledged_when_it_is_written() -> None:
+    world = World()
+    world.order("broadcast", broadcast("bao", media("a", 60, world), zones=["loa"], **{"class": "emergency"}))
+    world.advance(1)
+    world.disk_full = True
+    world.press("khan-cap", 0.5)
+    world.advance(1)
+    world.disk_full, world.slow_disk = False, True
+    world.advance(6)  # what was not taken is on its way
+    world.press("khan-cap", 0.5)
+    world.commit(1)
+    assert world.station.storage_bad is None
+    world.order("cancel", {"ids": ["bao"]})
+    assert len(world.unacknowledged) == 1
+    world.slow_disk = False
+    world.crash()
+    world.advance(2)
+    assert world.sounding() is None
+    assert world.unacknowledged == {}
+
+
 def test_the_communes_own_programme_is_signed_and_names_who_approved_it() -> None:
     world = World()
     answer = world.ask(
