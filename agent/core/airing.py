@@ -335,6 +335,7 @@ class Airing(Boards):
         """Voice is gone: what it played has ended, as far as we know; it is opened again when voice is back."""
         self.voice_up = False
         self._powered.clear()
+        self._taken.clear()
         self.reporter.voice_lost()
         for play in list(self.plays.values()):
             for zone in list(play.zones):

@@ -199,6 +199,11 @@ class StationMachine(RuleBasedStateMachine):
             s in ("accepted", "offered", "done", "failed") for s in (a["state"] for a in self.world.acks(jti))
         )
 
+    def knows(self, order: Order) -> bool:
+        """Not when a failing disk did not take it before a power cut: people stop what is there, and it comes again."""
+        alive = any(p.jti == order.jti for p in self.world.station.programmes.values())
+        return alive or (order.iss, order.jti) in self.world.orders
+
     def finish(self, order: Order, *, revocable: bool = False) -> None:
         if order.over is None:
             order.over = self.world.wall
@@ -305,7 +310,7 @@ class StationMachine(RuleBasedStateMachine):
         if closed:
             self.silences["key"] = (2**31, mine, None, False)
             for order in self.orders.values():
-                if order.iss == OWN and order.zones <= mine:
+                if order.iss == OWN and order.zones <= mine and self.knows(order):
                     self.finish(order, revocable=True)
         else:
             for other, (rank, held, until, local) in list(self.silences.items()):
@@ -354,7 +359,7 @@ class StationMachine(RuleBasedStateMachine):
     def stop(self, held: bool) -> None:
         state = "held" if held else "pressed"
         for order in self.orders.values():
-            if order.iss == OWN or (held and order.class_ is Class.EMERGENCY):
+            if (order.iss == OWN or (held and order.class_ is Class.EMERGENCY)) and self.knows(order):
                 self.finish(order, revocable=True)
         self.world.post(vo.ButtonEvent(button="dung", state=state, at_ns=self.world.mono))
 

@@ -339,6 +339,18 @@ def test_an_order_that_comes_while_a_disk_catches_up_is_acknowledged_when_it_is_
     assert world.unacknowledged == {}
 
 
+def test_a_zone_that_voice_kept_for_a_message_is_free_when_voice_is_another() -> None:
+    world = World()
+    world.press("khan-cap", 9)
+    world.restart()  # the agent knows nothing of the message any more
+    world.order("broadcast", broadcast("tin-1", media("a", 5, world), zones=["loa"]))
+    world.advance(0.1)
+    assert world.sounding() == "local:khan-cap:1"
+    world.lose_voice()
+    world.voice_back()
+    assert world.sounding() == "tin-1"
+
+
 def test_the_communes_own_programme_is_signed_and_names_who_approved_it() -> None:
     world = World()
     answer = world.ask(
