@@ -27,6 +27,8 @@ WEEKDAYS = {
     "en": ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
 }
 PLAYING = {"vi": "Đang phát: {what}", "en": "On air: {what}"}
+UNSEEN_S = 60.0
+"""A board that has shown nothing of a programme for so long is given up: longer than painting or a restart takes."""
 LASTING = frozenset({"output", "display", "font"})
 """Faults of the board itself: they end when it says so. The others are of what it shows, and end with that."""
 
@@ -50,7 +52,8 @@ class Boards(Readiness):
         part.take(Step.OPEN)
         part.stretch_planned = self._due(p) if part.stretch_planned is None else now.wall
         dwell = sum(i.dwell_s or DWELL_S for i in shown_items(p.items))
-        self._screen_until[p.key, zone] = now.wall + (dwell or DWELL_S)
+        self._screen_takes[p.key, zone] = dwell or DWELL_S
+        self._screen_until[p.key, zone] = now.wall + UNSEEN_S
         self._touch(p)
 
     def _present(self, p: Programme, zone: str, now: Instant) -> None:
@@ -117,15 +120,18 @@ class Boards(Readiness):
     def _lasts(self, event: screen.Lasts) -> None:
         """The board knows how long all its pages take; a notice on boards alone stays until they have been seen."""
         for (key, zone), play in self._on.items():
-            started = self.programmes[key].parts[zone].stretch_started
-            if play == event.play and self._zones[zone].kind == "screen" and started is not None:
-                self._screen_until[key, zone] = started + event.seconds
+            if play == event.play and self._zones[zone].kind == "screen":
+                self._screen_takes[key, zone] = event.seconds
+                started = self.programmes[key].parts[zone].stretch_started
+                if started is not None:
+                    self._screen_until[key, zone] = started + event.seconds
 
     def _seen(self, zone: str, at: float, now: Instant) -> None:
-        """A programme is on when its frame is on a board that has power."""
+        """A programme is on when its frame is on a board that has power; only from then on does its time run."""
         for (key, z), play in self._on.items():
             part = self.programmes[key].parts[z]
             if z == zone and part.stage is Stage.OPENED and self._framed.get(zone) == play and self._has_power(zone):
+                self._screen_until[key, zone] = at + self._screen_takes[key, zone]
                 self._on_air(self.programmes[key], zone, at, now)
 
     def _has_power(self, zone: str) -> bool:

@@ -109,7 +109,10 @@ class Gate:
         """(play, zone) → programme: on when the agent ended; voice's `Hello` decides how far it came."""
         self._taken: dict[str, int] = {}
         """Zones which voice keeps for a button's message, until (monotonic ns) we try again."""
+        self._screen_takes: dict[tuple[str, str], float] = {}
+        """(programme, board) → how long all of it takes, in seconds."""
         self._screen_until: dict[tuple[str, str], float] = {}
+        """(programme, board) → when it was seen long enough, or when a board that shows nothing of it is given up."""
         self._resting: dict[str, Rest] = {}
         """What boards without a programme were told to show."""
         self._framed: dict[str, str | None] = {}

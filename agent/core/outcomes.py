@@ -227,6 +227,7 @@ class Outcomes(Gate):
         part = p.parts[zone]
         seen = part.stretch_started is not None
         self._on.pop((p.key, zone), None)
+        self._screen_takes.pop((p.key, zone), None)
         self._screen_until.pop((p.key, zone), None)
         if part.stretch_started is not None:
             planned = part.stretch_planned or p.start

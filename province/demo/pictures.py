@@ -26,6 +26,9 @@ STRAY = "#8b97a3"
 UP, DOWN, ATTACK, RELAY, BOARD = "#2e8b57", "#d9480f", "#7b2d8b", "#4d6478", "#4d6478"
 MARKS = {"press": ("nút bấm", "#c8202f"), "order": ("lệnh", "#17212b"), "accept": ("xã nhận", "#1f6fb5")}
 MARKS |= {"silence": ("ngắt toàn bộ", "#17212b")}
+NOTHING, CUT = "Không có chương trình", "Ngắt toàn bộ"
+LEAST_SHARE = 0.3
+"""Of a frame's time: what was heard less does not name it."""
 LEFT, RIGHT, WIDTH = 176, 36, 2000
 THUMB = (168, 95)
 Box = tuple[float, float, float, float]
@@ -425,10 +428,13 @@ def _shown(run: Run, frame: Frame) -> tuple[float, float]:
 
 
 def _heard_with(run: Run, begin: float, end: float) -> str:
-    """The title of what sounded most of the time while a frame stood."""
-    overlaps = [(min(end, epoch(e.ended or "")) - max(begin, epoch(e.started or "")), e.title) for e in run.sounding()]
+    """The title of what sounded longest while a frame stood, or that all was cut; a short share of it says nothing."""
+    ordered = [(h.at, h.on is not False) for h in run.happenings if h.what == "silence"]
+    spans = [Span(epoch(e.started or ""), epoch(e.ended or ""), e.title) for e in run.sounding()]
+    spans += [Span(s.begin, s.end, CUT) for s in _switched(ordered, run.station.t0, run.station.t0 + run.seconds)]
+    overlaps = [(min(end, s.end) - max(begin, s.begin), s.text) for s in spans]
     longest = max(overlaps, default=(0.0, ""))
-    return longest[1] if longest[0] > 0 else "Không có chương trình"
+    return longest[1] if longest[0] > 0 and longest[0] >= LEAST_SHARE * (end - begin) else NOTHING
 
 
 def _clock(at: float, zone: tzinfo) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.core.boards import date_of
+from agent.core.boards import UNSEEN_S, date_of
 from agent.model import screen
 from agent.model import voice as vo
 from agent.model.config import Zone
@@ -91,7 +91,9 @@ def test_a_board_counts_as_showing_only_when_it_has_power() -> None:
     w = taken_over([])
     w.voice_up = False
     jti = w.order("broadcast", broadcast("tin", {**VI, "dwell_s": 5}))
-    w.advance(6)
+    w.advance(UNSEEN_S - 1)
+    assert w.states_of(jti)[-1] != "failed/not-shown"
+    w.advance(2)
     assert w.states_of(jti)[-1] == "failed/not-shown"
     w.voice_back()
     jti = w.order("broadcast", broadcast("tin-2", {**VI, "dwell_s": 5}))
@@ -172,6 +174,38 @@ def test_a_long_text_on_boards_alone_stays_until_all_its_sheets_were_seen() -> N
     w.post(screen.Lasts(play=show.play, seconds=42, zone="bang"))
     w.advance(40)
     assert w.shows() == "tin"
+    w.advance(2)
+    assert w.shows() == "nghỉ"
+
+
+def test_a_short_alert_stays_until_a_slow_board_has_painted_it_and_then_its_whole_time() -> None:
+    w = world(alone=True)
+    w.boards_paint = False
+    jti = w.order("broadcast", broadcast("bao", {**VI, "dwell_s": 0.5}, **{"class": "emergency"}))
+    w.advance(9)
+    show = w.boards["bang"]
+    assert isinstance(show, screen.Show), "it was taken down before anybody saw it"
+    w.post(screen.Shown(at_ns=w.mono, sha256="0" * 64, play=show.play, zone="bang"))
+    w.boards_paint = True
+    w.advance(0.4)
+    assert w.shows() == "bao"
+    w.advance(0.2)
+    assert w.shows() == "nghỉ"
+    assert w.states_of(jti)[-1] == "done"
+
+
+def test_a_film_that_begins_late_stays_as_long_as_the_board_said() -> None:
+    w = world(alone=True)
+    w.boards_paint = False
+    w.order("broadcast", broadcast("phim", VI))
+    w.advance(3)
+    show = w.boards["bang"]
+    assert isinstance(show, screen.Show)
+    w.post(screen.Lasts(play=show.play, seconds=42, zone="bang"))
+    w.advance(2)
+    w.post(screen.Shown(at_ns=w.mono, sha256="0" * 64, play=show.play, zone="bang"))
+    w.advance(41)
+    assert w.shows() == "phim"
     w.advance(2)
     assert w.shows() == "nghỉ"
 

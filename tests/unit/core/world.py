@@ -225,6 +225,8 @@ class World:
         self.heard: list[tuple[float, str, str, str]] = []
         """(wall, zone, play, "begin" | "end")"""
         self.stretches: list[Stretch] = []
+        self.boards_paint = True
+        """Boards show at once what they are told; False: they never say that they have shown it."""
         self.boards: dict[str, screen.ScreenCommand] = {}
         self.told: list[tuple[float, str, screen.ScreenCommand]] = []
         """All that boards were told, and when."""
@@ -814,7 +816,8 @@ class World:
             return
         self.boards[c.zone] = c.command
         play = c.command.play if isinstance(c.command, screen.Show) else None
-        self._queue.append(screen.Shown(at_ns=self.mono, sha256="0" * 64, play=play, zone=c.zone))
+        if self.boards_paint:
+            self._queue.append(screen.Shown(at_ns=self.mono, sha256="0" * 64, play=play, zone=c.zone))
 
     def _reply(self, c: do.Reply) -> None:
         self.replies[c.token] = c.body

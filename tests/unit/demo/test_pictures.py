@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from province.demo.page import write_page
-from province.demo.pictures import CLASS_COLOURS, LEFT, Geometry, _spread, draw_contact, draw_timeline
+from province.demo.pictures import CLASS_COLOURS, LEFT, Geometry, _heard_with, _spread, draw_contact, draw_timeline
 from province.demo.proof import Check, check_run
 from province.demo.recorded import Run, RunError, read_run
 
@@ -71,6 +72,33 @@ def test_a_missing_frame_is_named(run: Run, tmp_path: Path) -> None:
     lost = msgspec.structs.replace(run.frames[0], file="../../etc/none.png")
     with pytest.raises(RunError, match=r"none\.png"):
         draw_contact(msgspec.structs.replace(run, frames=[lost]), tmp_path / "contact.png")
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "said"),
+    [
+        (59.0, 63.0, "BÃO"),
+        (40.0, 59.0, "không"),
+        (45.0, 48.0, "không"),
+        (68.0, 70.3, "BÃO"),
+        (70.1, 75.0, "Ngắt"),
+        (75.0, 75.0, "không"),
+    ],
+    ids=["under an alert", "an alert's first moment only", "between", "up to the cut", "after the cut", "no time"],
+)
+def test_a_frame_is_named_by_what_was_heard_for_a_good_part_of_its_time(
+    run: Run, begin: float, end: float, said: str
+) -> None:
+    storm = msgspec.structs.replace(
+        run.entries[0], title="BÃO", zone=run.station.zones[0], started=_time(run, 58.0), ended=_time(run, 70.0)
+    )
+    only = msgspec.structs.replace(run, entries=[storm])
+    expected = {"BÃO": "BÃO", "không": "Không có chương trình", "Ngắt": "Ngắt toàn bộ"}[said]
+    assert _heard_with(only, run.station.t0 + begin, run.station.t0 + end) == expected
+
+
+def _time(run: Run, seconds: float) -> str:
+    return datetime.fromtimestamp(run.station.t0 + seconds, UTC).isoformat()
 
 
 @pytest.mark.parametrize(
