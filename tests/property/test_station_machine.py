@@ -658,7 +658,7 @@ class StationMachine(RuleBasedStateMachine):
         if order.disturbed or self.failures:
             return
         for zone in order.zones - {"bang"}:
-            mine = [s for s in self.world.stretches if (s.zone, s.bulletin) == (zone, order.id)]
+            mine = [s for s in self.world.stretches if (s.zone, s.programme) == (zone, f"{order.iss}/{order.id}")]
             if mine and mine[-1].why == "completed":
                 played = sum(s.samples for s in mine) / RATE
                 assert abs(played - seconds) < 0.01 * len(mine), f"{order.jti} {zone}: {played} s of {seconds}: {mine}"
