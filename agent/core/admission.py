@@ -142,7 +142,8 @@ class Admission(Airing):
             case orders.Schedule() as schedule:
                 self._schedule(order, schedule, now, boot=boot)
             case orders.Silence() as silence:
-                self.silences.apply(order.iss, order.authority.rank if order.authority else 0, silence, self.config)
+                rank = order.authority.rank if order.authority else 0
+                self.silences.apply(order.iss, rank, silence, order.iat, self.config)
                 self.ledger.write(PutValue(key=SILENCES_KEY, value=self.silences.encode()))
                 self._urgent = not boot
                 self._silence(now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from agent.core.recurrence import parse_time
 from agent.model.config import Station
@@ -18,12 +18,14 @@ SILENCES_KEY = "silences"
 
 
 class Held(Struct, frozen=True):
-    """One silence in force. `until` epoch seconds; `local` also covers what is started in the commune."""
+    """One silence in force. `until` epoch seconds; `local` also covers what is started in the commune; `at`: when it
+    was issued (`iat`), for an older lift that the broker brings later lifts nothing."""
 
     rank: int
     zones: frozenset[str]
     until: float | None
     local: bool
+    at: float = 0.0
 
 
 class Silences:
@@ -41,19 +43,19 @@ class Silences:
         stored = msgspec.json.decode(doc, type=list[tuple[str, str, Held]])
         self.held = {(iss, scope): held for iss, scope, held in stored}
 
-    def apply(self, iss: str, rank: int, order: Silence, config: Station) -> None:
-        """A silence order that was admitted: begin, change or lift."""
+    def apply(self, iss: str, rank: int, order: Silence, at: float, config: Station) -> None:
+        """A silence order that was admitted, issued at `at`: begin, change or lift."""
         if order.on:
             until = None if order.until is None else parse_time(order.until).timestamp()
             zones = frozenset(config.match(order.zones))
-            self.held[iss, order.scope] = Held(rank, zones, until, order.include_local)
+            self.held[iss, order.scope] = Held(rank, zones, until, order.include_local, at)
             return
         lifted = frozenset(config.match(order.zones))
         for key, held in list(self.held.items()):
-            if key[0] == iss or held.rank < rank:
+            if key[0] == iss or (held.rank < rank and held.at <= at):
                 left = held.zones - lifted
                 if left:
-                    self.held[key] = Held(held.rank, left, held.until, held.local)
+                    self.held[key] = structs.replace(held, zones=left)
                 else:
                     del self.held[key]
 
@@ -69,7 +71,7 @@ class Silences:
         for other, held in list(self.held.items()):
             left = held.zones - frozenset(zones)
             if left:
-                self.held[other] = Held(held.rank, left, held.until, held.local)
+                self.held[other] = structs.replace(held, zones=left)
             else:
                 del self.held[other]
         return True

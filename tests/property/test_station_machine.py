@@ -117,6 +117,8 @@ class StationMachine(RuleBasedStateMachine):
         self.world.province.ctr = dict.fromkeys(RANK, 0)
         self.orders: dict[str, Order] = {}
         self.silences: dict[str, tuple[int, set[str], float | None, bool]] = {}
+        self.lifted = False
+        """Whether anything of a silence was ever lifted."""
         self.versions: Counter[str] = Counter()
         self.entries: dict[str, list[dict[str, Any]]] = {}
         self.failures = False
@@ -293,6 +295,7 @@ class StationMachine(RuleBasedStateMachine):
         for other, (rank, held, until, local) in list(self.silences.items()):
             if other == iss or rank < RANK[iss]:
                 self.silences[other] = (rank, held - matched, until, local)
+        self.lifted = True
         self.give_silence(iss, {"on": False, "zones": zones})
 
     def give_silence(self, iss: str, args: dict[str, Any]) -> None:
@@ -313,6 +316,7 @@ class StationMachine(RuleBasedStateMachine):
                 if order.iss == OWN and order.zones <= mine and self.knows(order):
                     self.finish(order, revocable=True)
         else:
+            self.lifted = True
             for other, (rank, held, until, local) in list(self.silences.items()):
                 self.silences[other] = (rank, held - mine, until, local)
         self.world.turn("ngat", closed)
@@ -473,6 +477,9 @@ class StationMachine(RuleBasedStateMachine):
             order.disturbed = True
             if forgets and order.revocable:
                 order.over = None
+        if forgets and self.lifted:
+            # The broker keeps the newest order of each issuer; what of a silence a partial lift left, it does not tell.
+            self.silences = {iss: held for iss, held in self.silences.items() if iss == "key"}
 
     # what must hold after every event
 

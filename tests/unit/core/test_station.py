@@ -351,6 +351,21 @@ def test_a_zone_that_voice_kept_for_a_message_is_free_when_voice_is_another() ->
     assert world.sounding() == "tin-1"
 
 
+def test_a_lift_that_the_broker_brings_after_a_later_silence_does_not_end_it() -> None:
+    world = World()
+    world.state_order("silence", {"on": False, "zones": ["*"], "version": 1})
+    world.advance(60)
+    world.state_order("silence", {"on": True, "zones": ["*"], "version": 1}, "khan-cap-huyen")
+    anew = World(province=world.province)  # another card
+    anew.set_link(False)
+    anew.advance(60)
+    anew.retained = dict(reversed(world.retained.items()))
+    anew.set_link(True)
+    anew.order("broadcast", broadcast("bao", CHIME, **{"class": "emergency"}))
+    anew.advance(1)
+    assert anew.sounding() is None
+
+
 def test_the_communes_own_programme_is_signed_and_names_who_approved_it() -> None:
     world = World()
     answer = world.ask(
