@@ -354,10 +354,11 @@ def _update(power: Power) -> None:
     version = number()
     sent = station.state(station.province, "update", {"version": version, "target": "khong-co"})
     sent.ended()
-    answers = len(sent.acks())
+    answers = {ack["seq"] for ack in sent.acks()}
     power.cut()
     station.order(station.province, "cancel", {"ids": ["x"]}).done()
-    assert len(sent.acks()) == answers, "the retained order came again and was silently ignored"
+    # Rows taken shortly before a break are sent again: the same answer twice is one.
+    assert {ack["seq"] for ack in sent.acks()} == answers, "the retained order came again and was silently ignored"
     lower = station.state(station.province, "update", {"version": version - 1, "target": "khong-co"})
     assert lower.ended()["reason"] == "stale-version"
     station.publish(b"", f"{station.base}/desired/update/province", retain=True)

@@ -110,7 +110,7 @@ def test_the_card_gets_the_same_samples_as_the_recording(carded: Carded) -> None
 @pytest.mark.parametrize("carded", [False], indirect=True, ids=["missing"])
 def test_a_card_that_is_missing_is_a_fault_and_the_programme_goes_on_in_the_recording(carded: Carded) -> None:
     (fault,) = until(carded.faults, "the fault")
-    assert fault["what"] == "voice-sink"
+    assert fault["what"] == "voice-sink@default"
     entry = carded.play(1000)
     assert entry["result"] == "completed"
     assert np.abs(np.frombuffer(carded.recorded(entry), "<i2")).max() > 5000
