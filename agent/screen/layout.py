@@ -122,6 +122,9 @@ class Measure(Protocol):
     def width(self, text: str, size: int, bold: bool) -> float:
         """Advance width."""
 
+    def bounds(self, text: str, size: int, bold: bool) -> Box:
+        """The ink's box: left, top, right, bottom, from the start of the base line."""
+
 
 @dataclass(frozen=True)
 class _Line:
@@ -611,11 +614,17 @@ class _Frame:
         sheet.shapes.append(_rectangle(self.margin, rule, self.width - self.margin, rule + max(1, high * 0.04), ink))
 
     def fit(self, text: str, size: float, width: float) -> int:
-        """The size, or the largest smaller one at which the text fits."""
+        """The size, or the largest smaller one at which the text fits, with all that its letters overhang."""
         px = max(6, int(size))
-        while px > 6 and self.fonts.width(text, px, True) > width:
+        while px > 6 and self._room(text, px) > width:
             px -= 1
         return px
+
+    def _room(self, text: str, px: int) -> float:
+        """The width that a text in bold letters needs wherever it is centred: an "f" is wider than its advance."""
+        advance = self.fonts.width(text, px, True)
+        left, _, right, _ = self.fonts.bounds(text, px, True)
+        return advance + 2 * max(0.0, -left, right - advance)
 
     @staticmethod
     def _base(top: float, bottom: float, size: int) -> float:

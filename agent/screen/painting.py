@@ -38,6 +38,9 @@ class _NoFonts:
     def width(self, text: str, size: int, bold: bool) -> float:
         return 0.0
 
+    def bounds(self, text: str, size: int, bold: bool) -> tuple[float, float, float, float]:
+        return 0.0, 0.0, 0.0, 0.0
+
 
 def work(
     line: bytes, width: int, height: int, out: int, look: dict[str, Any], *, skip: int = 0, shown: int = 0

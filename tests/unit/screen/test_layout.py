@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -166,6 +166,10 @@ def test_a_machine_without_fonts_is_told_what_to_install(tmp_path: Path) -> None
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@example("", "", "f", "idle", (32, 379))
+@example("", "", "f", "normal", (32, 379))
+@example("", "", "f", "priority", (32, 379))
+@example("", "", "f", "emergency", (32, 379))
 @given(
     st.text(max_size=60),
     st.text(alphabet=st.characters(), max_size=400),
