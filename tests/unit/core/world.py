@@ -396,20 +396,20 @@ class World:
             self._memory += 1
         docs = [msgspec.json.decode(doc) for doc in self.docs.values()]
         begun = {
-            (zone, doc["id"], part["stretch_started"])
+            (zone, doc["key"], part["stretch_started"])
             for doc in docs
             for zone, part in doc["parts"].items()
             if part.get("stretch_started") is not None
         }
         logged = {(e["zone"], e["bulletin"], _epoch(e["started"])) for e in self.log if e["started"]}
         for stretch in self.stretches:
-            if not self._is_among(stretch, logged):
+            if not self._is_among(stretch, stretch.bulletin, logged):
                 stretch.unseen = True
-                stretch.excused = not self._is_among(stretch, begun)
+                stretch.excused = not self._is_among(stretch, stretch.programme, begun)
 
     @staticmethod
-    def _is_among(stretch: Stretch, known: set[tuple[str, str, float]]) -> bool:
-        mine = (at for zone, bulletin, at in known if (zone, bulletin) == (stretch.zone, stretch.bulletin))
+    def _is_among(stretch: Stretch, name: str, known: set[tuple[str, str, float]]) -> bool:
+        mine = (at for zone, other, at in known if (zone, other) == (stretch.zone, name))
         return any(abs(at - stretch.begin) < 0.002 for at in mine)
 
     # voice and link
