@@ -3,7 +3,10 @@
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib.sh"
 
 suite=trixie
-mirror=${TRAM_MIRROR:-http://deb.debian.org/debian}
+# Debian is taken from where this machine takes it: apt_source LAST, the first of apt's sources with that last folder.
+apt_source() { apt-get indextargets --format '$(REPO_URI)' | sed 's,/*$,,' | grep "/$1\$" | head -n 1 || true; }
+mirror=${TRAM_MIRROR:-$(apt_source debian)}
+[ -n "$mirror" ] || die "This machine's apt knows no source of Debian: set TRAM_MIRROR (and TRAM_SECURITY_MIRROR)."
 # What takes long is kept here by the hash of what it was made from.
 cache=${TRAM_BUILD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tram-build}
 packages_build=(mmdebstrap dpkg-dev ca-certificates)
