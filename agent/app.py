@@ -157,7 +157,7 @@ class App:
         below = config.cluster_link
         self.serving = None if below is None else Serving(self.library.folder, below, self.inbox)
         self.voice = VoiceKeeper(config_path, config, self.inbox, elsewhere=supervised)
-        self.ear = EarKeeper(config_path, config, self.inbox)
+        self.ear = EarKeeper(config_path, config, self.inbox, unit=run / "ear-control.sock" if supervised else None)
         self.screens = Screens(config.zones, self.inbox, run)
         self.desk = Desk(run / "agent.sock", self._asked)
         self._pipes: dict[tuple[str, int], int] = {}

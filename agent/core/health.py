@@ -14,6 +14,8 @@ from agent.model.config import Cluster, Zone
 from agent.model.events import Alarm
 from agent.model.health import ClusterSeen, Health, Line, SelfTest, Sensed
 
+SENSED = ("line", "current_ma", "supply_v", "temperature_c")
+"""Members of `Health` that only sensors tell."""
 BROKEN = (Line.OPEN, Line.SHORT)
 
 
@@ -32,6 +34,10 @@ class HealthBook:
     def tested(self, zone: str, test: SelfTest) -> None:
         """What a self-test found."""
         self.zones[zone] = msgspec.structs.replace(self.zones[zone], test=test)
+
+    def unmeasured(self) -> list[Sensed]:
+        """The news that of no zone any sensor tells anything."""
+        return [Sensed(zone=zone, values=dict.fromkeys(SENSED)) for zone in self.zones]
 
     def cluster_rows(self, time: Callable[[float], str]) -> dict[str, dict[str, Any]]:
         """For the status: every configured cluster; of one that never reported nothing is claimed."""

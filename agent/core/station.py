@@ -31,7 +31,7 @@ from agent.model import config as conf
 from agent.model import events as ev
 from agent.model import orders, screen
 from agent.model import voice as vo
-from agent.model.ear import Checked, Measured, Noticed
+from agent.model.ear import Checked, EarLost, Measured, Noticed, Ready
 from agent.model.health import ClusterSeen, Sensed
 from agent.model.orders import Class, OnLate, Reason, Resume
 from agent.model.records import DropProgramme, DropValue, PutValue, Snapshot
@@ -64,6 +64,8 @@ class Station(Admission):
         now: Instant,
     ) -> None:
         super().__init__(config, snapshot, intake, ledger, catalogue, reporter, now)
+        self._heard_wrong: dict[tuple[str, str], Noticed] = {}
+        self._deaf = False
         self._restore(snapshot, now)
 
     def handle(self, event: Struct, now: Instant) -> list[Command]:
@@ -184,9 +186,13 @@ class Station(Admission):
             case Measured():
                 self.learn(Sensed(zone=event.zone, values=dict(event.values)), now)
             case Noticed():
-                self._alarm(ev.Alarm(event.what, event.detail, event.zone, on=event.on, device=event.device), now)
+                self._noticed(event, now)
             case Checked():
                 self.tests.checked(self, event, now)
+            case Ready():
+                self._ear(None, now)
+            case EarLost():
+                self._ear(event.detail, now)
             case ev.Alarm():
                 self._alarm(event, now)
             case Sensed() | ClusterSeen():
@@ -217,6 +223,26 @@ class Station(Admission):
         """Something is known anew of a line or a cluster."""
         for alarm in self.reporter.health.take(news):
             self._alarm(alarm, now)
+
+    def _noticed(self, event: Noticed, now: Instant) -> None:
+        """What the ear hears, or no longer."""
+        if event.on:
+            self._heard_wrong[event.what, event.device] = event
+        else:
+            self._heard_wrong.pop((event.what, event.device), None)
+        self._alarm(ev.Alarm(event.what, event.detail, event.zone, on=event.on, device=event.device), now)
+
+    def _ear(self, lost: str | None, now: Instant) -> None:
+        """The ear is gone (why), or there. What only it knew is unknown then, and said by its alarm alone."""
+        if (lost is None) != self._deaf:
+            return  # as before
+        self._deaf = lost is not None
+        self._alarm(ev.Alarm("ear-lost", lost or "", on=self._deaf), now)
+        if self._deaf:
+            for event in list(self._heard_wrong.values()):
+                self._noticed(msgspec.structs.replace(event, detail="", on=False), now)
+            for news in self.reporter.health.unmeasured():
+                self.learn(news, now)
 
     def _relay(self, relay: str, fault: str | None, now: Instant) -> None:
         """What is wrong with a relay, or no longer."""

@@ -36,6 +36,7 @@ class Listening:
         self._came_ns = now
         self._begun_ns = now
         self._deaf = False
+        self._failure = ""
         self._checks: list[Check] = []
 
     def hear(self, data: bytes, now: int) -> None:
@@ -43,6 +44,11 @@ class Listening:
         sound = compare.samples(data)
         self._heard.write(sound, now - len(sound) * S // compare.RATE)
         self._came_ns = now
+        self._failure = ""
+
+    def fails(self, detail: str) -> None:
+        """The device cannot be opened, or has failed: why."""
+        self._failure = detail or self._failure
 
     def check(self, check: Check) -> None:
         """A self-test's chime sounded; it is looked at when it must have come through."""
@@ -53,7 +59,7 @@ class Listening:
         deaf = now - self._came_ns > DEAF_NS
         if deaf != self._deaf:
             self._deaf = deaf
-            detail = f"{self.monitor.id} gives no sound" if deaf else ""
+            detail = f"{self.monitor.id}: {self._failure or 'gives no sound'}" if deaf else ""
             yield Noticed("ear", self.monitor.id, detail, self.monitor.zone, deaf)
         for check in [c for c in self._checks if now > c.end_ns + LATEST_NS]:
             self._checks.remove(check)

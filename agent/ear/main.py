@@ -1,8 +1,8 @@
 """The process `python -m agent.ear`: receivers, microphones and sensors in, `EarEvent`s out, a JSON line each.
 
-A child of the agent, with the lowest priority that it may have: nothing that sounds waits for it. It ends with its
-standard input. numpy is needed where there are monitors, and imported only then; sensors are read in threads, for a
-bus may block.
+Standard input and output are the connection to the agent, whether the agent or systemd has started it; it ends with
+that. Of low priority: nothing that sounds waits for it. numpy is needed where there are monitors, and imported only
+then; sensors are read in threads, for a bus may block.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from agent import machine
 from agent.ear.sensing import Sensing
 from agent.model.config import Sensor, Station
-from agent.model.ear import EAR_HEAD, EAR_SOCKET, Check, Checked, EarEvent, Noticed
+from agent.model.ear import ALIVE_S, EAR_HEAD, EAR_SOCKET, Check, Checked, EarEvent, Noticed, Ready
 from agent.model.health import Line, Verdict
 from agent.model.loader import load
 from drivers.sensor import open_sensor
@@ -32,9 +33,11 @@ from drivers.sensor import open_sensor
 if TYPE_CHECKING:
     from agent.ear.listening import Listening
     from agent.ear.tape import Tape
+    from drivers.capture import Capture
 
 TURN_S = 1.0
 REOPEN_S = 5.0
+STUCK_S, STUCK_PERIODS = 5.0, 3
 HEAD = struct.Struct(EAR_HEAD)
 PACKET = 65_536
 PIPE = 1 << 16
@@ -51,16 +54,24 @@ class Ear:
         self._poll = select.poll()
         self._readings: queue.SimpleQueue[tuple[str, Mapping[str, object] | Exception]] = queue.SimpleQueue()
         self._sensing = {s.id: Sensing(s) for s in station.sensors}
+        self._read_ns = dict.fromkeys(self._sensing, time.monotonic_ns())
+        """When each sensor has last said anything: a bus may hang."""
         self._listening: list[Listening] = []
         self._tapes: dict[int, Tape] = {}
         self._tap: socket.socket | None = None
-        self._pipes: dict[int, Listening] = {}
+        self._pipes: dict[int, tuple[Listening, Capture]] = {}
         self._input = b""
         self._checks: list[Check] = []
         self._failed: dict[str, float] = {}
         """Monitors that could not be opened, and when they are tried again."""
+        self._alive_due = 0.0
+        self._live()
         if station.monitors:
-            self._prepare()
+            try:
+                self._prepare()
+            except ImportError as error:  # sensors go on
+                for monitor in station.monitors:
+                    self._tell(Noticed("ear", monitor.id, f"{monitor.id}: {error}", monitor.zone))
         for sensor in station.sensors:
             threading.Thread(target=self._sense, args=(sensor,), name=f"sensor-{sensor.id}", daemon=True).start()
 
@@ -89,13 +100,14 @@ class Ear:
 
         name = listening.monitor.id
         try:
-            fd = open_capture(listening.monitor).open()
+            capture = open_capture(listening.monitor)
+            fd = capture.open()
         except (OSError, ImportError) as error:
             self._failed[name] = time.monotonic() + REOPEN_S
-            self._tell(Noticed("ear", name, f"{name}: {error}", listening.monitor.zone))
+            listening.fails(str(error))
             return
         self._failed.pop(name, None)
-        self._pipes[fd] = listening
+        self._pipes[fd] = listening, capture
         self._poll.register(fd, select.POLLIN)
 
     def run(self) -> int:
@@ -115,12 +127,24 @@ class Ear:
                 due = max(due + TURN_S, time.monotonic())
                 self._turn()
 
+    def _live(self) -> None:
+        """Say that it lives, to the agent and to systemd."""
+        if time.monotonic() >= self._alive_due:
+            self._alive_due = time.monotonic() + ALIVE_S
+            self._tell(Ready())
+            machine.notify("WATCHDOG=1")
+
     def _turn(self) -> None:
+        self._live()
         with contextlib.suppress(queue.Empty):
             while True:
                 name, reading = self._readings.get_nowait()
-                for event in self._sensing[name].take(reading):
-                    self._tell(event)
+                self._read_ns[name] = time.monotonic_ns()
+                self._take_reading(name, reading)
+        for name, at_ns in self._read_ns.items():
+            silent_s = (time.monotonic_ns() - at_ns) / 1e9
+            if silent_s > STUCK_S + STUCK_PERIODS * self._sensing[name].sensor.period_s:
+                self._take_reading(name, TimeoutError(f"no answer for {silent_s:.0f} s"))
         now = time.monotonic_ns()
         for listening in self._listening:
             due = self._failed.get(listening.monitor.id)
@@ -131,6 +155,10 @@ class Ear:
         for check in self._checks:  # nobody hears that zone: what its sensors say
             self._tell(self._with_current(Checked(check.zone, Verdict.UNKNOWN)))
         self._checks.clear()
+
+    def _take_reading(self, name: str, reading: Mapping[str, object] | Exception) -> None:
+        for event in self._sensing[name].take(reading):
+            self._tell(event)
 
     def _with_current(self, checked: Checked) -> Checked:
         """A self-test's finding, with what the line's sensor says of it: an open line explains a silence."""
@@ -173,13 +201,14 @@ class Ear:
 
     def _take_heard(self, fd: int) -> None:
         data = os.read(fd, PIPE)
-        listening = self._pipes[fd]
+        listening, capture = self._pipes[fd]
         if data:
             listening.hear(data[: len(data) // 2 * 2], time.monotonic_ns())
             return
         self._poll.unregister(fd)
         os.close(fd)
         del self._pipes[fd]
+        listening.fails("; ".join(capture.take_faults()))
         self._failed[listening.monitor.id] = time.monotonic() + REOPEN_S
 
     def _sense(self, sensor: Sensor) -> None:
@@ -207,5 +236,5 @@ def command(arguments: Sequence[str] | None = None) -> int:
         os.nice(10)
     try:
         return Ear(load(parser.parse_args(arguments).config)).run()
-    except BrokenPipeError:
+    except ConnectionError:
         return 0  # the agent is gone

@@ -1,4 +1,4 @@
-"""What the ear (`agent.ear`) and the agent say to each other: JSON lines of tagged Structs over the child's pipes."""
+"""What the ear (`agent.ear`) and the agent say to each other: JSON lines of tagged Structs over a socket."""
 
 from __future__ import annotations
 
@@ -17,6 +17,16 @@ class Check(Struct, frozen=True, tag_field="do", tag="check"):
     zone: str
     begin_ns: int
     end_ns: int
+
+
+class Ready(Struct, frozen=True, tag_field="ev", tag="ready"):
+    """The ear is there; said at its beginning and every `ALIVE_S` from then on."""
+
+
+class EarLost(Struct, frozen=True):
+    """The ear is gone, hangs, or cannot be had: what it told is known no longer."""
+
+    detail: str
 
 
 class Measured(Struct, frozen=True, tag_field="ev", tag="measured"):
@@ -49,7 +59,8 @@ class Checked(Struct, frozen=True, tag_field="ev", tag="checked"):
     current_ma: float | None = None
 
 
-EarEvent = Measured | Noticed | Checked
+EarEvent = Ready | Measured | Noticed | Checked
+ALIVE_S = 10.0
 EAR_SOCKET = "ear.sock"
 """In run_dir: a datagram socket to which voice sends each period of a watched zone that sounds, behind a head of
 the time of its first sample at the converter (ns) and the zone's number in the configuration: struct "=qH"."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent.model.ear import Checked, Measured, Noticed
+from agent.model.ear import Checked, EarLost, Measured, Noticed, Ready
 from agent.model.health import Verdict
 from tests.unit.core.world import CONFIG, World, broadcast, media
 
@@ -149,3 +149,34 @@ def test_the_status_fits_its_schema() -> None:
     assert status.zones["loa"].owner.class_ == "priority"
     assert status.clusters["cum-1"].line == "unknown"
     assert status.clusters["cum-1"].online is None
+
+
+def test_without_the_ear_all_that_it_told_is_unknown_and_its_loss_is_the_alarm() -> None:
+    world = world_of()
+    world.post(Ready(), Measured("loa", {"line": "open", "current_ma": 0.2}))
+    world.post(Noticed("air-dead", "tai-nghe", "silence", "loa"))
+    assert world.ask("status")["result"]["zones"]["loa"]["line"] == "open"
+    world.post(EarLost("the ear has ended (exit code -9)"), EarLost("the ear cannot be started"))
+    status = world.ask("status")["result"]
+    assert status["zones"]["loa"]["line"] == "unknown"
+    assert "current_ma" not in status["zones"]["loa"]
+    assert [f["what"] for f in status["faults"]] == ["ear-lost"]
+    world.post(Ready(), Noticed("air-dead", "tai-nghe", "silence", "loa"))
+    assert [f["what"] for f in world.ask("status")["result"]["faults"]] == ["air-dead@tai-nghe@loa"]
+    told = [(e["what"], e["on"]) for e in world.events("alarm")]
+    assert told == [
+        ("line-open", True),
+        ("air-dead", True),
+        ("ear-lost", True),
+        ("air-dead", False),
+        ("line-open", False),
+        ("ear-lost", False),
+        ("air-dead", True),
+    ]
+
+
+def test_an_ear_that_was_never_there_is_an_alarm_from_the_start() -> None:
+    world = world_of()
+    world.post(EarLost("the ear cannot be started: ear-control.sock: No such file or directory"))
+    assert [f["what"] for f in world.ask("status")["result"]["faults"]] == ["ear-lost"]
+    assert world.ask("status")["result"]["zones"]["loa"]["line"] == "unknown"

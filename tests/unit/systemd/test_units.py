@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from agent.model.ear import ALIVE_S
+
 ROOT = Path(__file__).parents[3]
 UNITS = sorted((ROOT / "systemd" / "units").iterdir())
 OURS = ("/usr/bin/tram", "/usr/lib/tram/guard", "/usr/lib/tram/guide", "/usr/lib/tram/bin/python3")
+PROCESSES = ("tram-voice.service", "tram-agent.service", "tram-ear@.service", "tram-decoder@.service")
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 
 
@@ -56,7 +59,9 @@ def test_systemd_finds_nothing_wrong_with_a_unit(name: str, staged: Path) -> Non
 
 
 @needs_systemd
-@pytest.mark.parametrize(("name", "bound"), [("tram-voice", 20), ("tram-agent", 20), ("tram-decoder@", 20)])
+@pytest.mark.parametrize(
+    ("name", "bound"), [("tram-voice", 20), ("tram-agent", 20), ("tram-ear@", 20), ("tram-decoder@", 20)]
+)
 def test_exposure_is_at_most_2(name: str, bound: int, staged: Path) -> None:
     done = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", f"--threshold={bound}", staged / f"{name}.service"],
@@ -89,7 +94,7 @@ def test_neither_daemon_stops_the_other() -> None:
 
 
 def test_no_unit_gives_a_capability_or_a_root_shell_to_what_plays() -> None:
-    for name in ("tram-voice.service", "tram-agent.service", "tram-decoder@.service"):
+    for name in PROCESSES:
         service = unit(name)["Service"]
         assert service["CapabilityBoundingSet"] == [""]
         assert service["User"][0].startswith("tram")
@@ -98,10 +103,8 @@ def test_no_unit_gives_a_capability_or_a_root_shell_to_what_plays() -> None:
 
 def test_users_of_the_units_are_made_and_are_different() -> None:
     made = (ROOT / "systemd" / "sysusers.d" / "tram.conf").read_text("utf-8")
-    users = {
-        unit(n)["Service"]["User"][0] for n in ("tram-voice.service", "tram-agent.service", "tram-decoder@.service")
-    }
-    assert len(users) == 3
+    users = {unit(n)["Service"]["User"][0] for n in PROCESSES}
+    assert len(users) == len(PROCESSES)
     for user in users:
         assert f"\nu {user} " in made
 
@@ -240,3 +243,23 @@ def test_what_a_decoder_unit_gets_is_what_the_feeds_connect_to() -> None:
     assert unit("tram-decoder.socket")["Socket"]["ListenSequentialPacket"] == ["/run/tram/decoder.sock"]
     assert unit("tram-decoder@.service")["Service"]["StandardInput"] == ["socket"]
     assert "TRAM_SUPERVISOR=systemd" in unit("tram-agent.service")["Service"]["Environment"][0]
+
+
+def test_the_ear_may_open_cards_and_buses_and_neither_network_nor_state_and_has_a_group_for_each() -> None:
+    service = unit("tram-ear@.service")["Service"]
+    assert service["DeviceAllow"] == ["char-alsa rw", "char-i2c rw"]
+    assert service["PrivateNetwork"] == ["yes"]
+    assert "-/var/lib/tram" in service["InaccessiblePaths"][0].split()
+    made = (ROOT / "systemd" / "sysusers.d" / "tram.conf").read_text("utf-8")
+    for group in service["SupplementaryGroups"][0].split():
+        assert f"\nm tram-ear {group}\n" in made
+    assert 'GROUP="i2c"' in (ROOT / "systemd" / "udev" / "60-tram.rules").read_text("utf-8")
+
+
+def test_the_ear_is_started_by_the_agents_call_alone_and_is_watched() -> None:
+    socket, service = unit("tram-ear.socket")["Socket"], unit("tram-ear@.service")["Service"]
+    assert socket["ListenStream"] == ["/run/tram/ear-control.sock"]
+    assert (socket["Accept"], socket["SocketUser"], socket["SocketMode"]) == (["yes"], ["tram"], ["0600"])
+    assert service["StandardInput"] == service["StandardOutput"] == ["socket"]
+    assert float(service["WatchdogSec"][0]) > ALIVE_S
+    assert "Install" not in unit("tram-ear@.service")
