@@ -60,6 +60,7 @@ from agent.sound.speech import OfflineSpeech
 from agent.store.database import SqliteStore
 from agent.store.library import ContentLibrary, adopt
 from agent.store.serving import Serving
+from agent.store.uploads import Uploads
 from agent.trust.authorities import AuthoritiesError, Trusted
 from agent.trust.keys import BadKeyError
 from agent.trust.refusal import Refusal
@@ -159,6 +160,7 @@ class App:
         self.voice = VoiceKeeper(config_path, config, self.inbox, elsewhere=supervised)
         self.ear = EarKeeper(config_path, config, self.inbox, unit=run / "ear-control.sock" if supervised else None)
         self.screens = Screens(config.zones, self.inbox, run)
+        self.uploads = Uploads(data / "tram.db", config.content, self.inbox)
         self.desk = Desk(run / "agent.sock", self._asked)
         self._pipes: dict[tuple[str, int], int] = {}
         self._do: dict[type[Struct], Callable[[Any], None]] = {
@@ -181,6 +183,7 @@ class App:
             do.PublishStatus: lambda c: self.link.publish_status(msgspec.json.encode(c.body)),
             do.PublishBeat: lambda c: self.link.publish_beat(msgspec.json.encode(c.body)),
             do.SignedTime: lambda c: self._time_alarms(self.time.signed(c.iat, self.now().mono_ns)),
+            do.Upload: self.uploads.send,
             do.Reply: lambda c: self.desk.reply(c.token, c.body),
         }
         self._next_clock = self._next_floor = self._next_keeping = now.mono_ns / 1e9
@@ -199,6 +202,7 @@ class App:
             ("library", self.library.start, self.library.stop),
             ("feeds", self._prepare_feeds, self.feeds.stop),
             ("screens", self.screens.start, self.screens.stop),
+            ("uploads", self.uploads.start, self.uploads.stop),
             ("worker", self.worker.start, self.worker.stop),
             ("hub", self.hub.start, self.hub.stop),
             *([("serving", self.serving.start, self.serving.stop)] if self.serving is not None else []),

@@ -205,7 +205,7 @@ def publish(
         for topic in publisher.send(signed, to):
             click.echo(_("sent to {topic} ({size} bytes)").format(topic=topic, size=len(signed.jws)))
         if wait:
-            _follow(publisher, signed, wait)
+            follow_acks(publisher, signed, wait)
 
 
 def _signed(
@@ -239,7 +239,8 @@ def _moment(value: object) -> str:
     raise ProvinceError(_("{value} cannot be part of an order.").format(value=repr(value)))
 
 
-def _follow(publisher: Publisher, signed: Signed, seconds: float) -> Receipt:
+def follow_acks(publisher: Publisher, signed: Signed, seconds: float) -> Receipt:
+    """Show acknowledgements as they come, for so long or until all are final."""
     shown: dict[str, int] = {}
     deadline = time.monotonic() + seconds
 
@@ -444,7 +445,7 @@ def silence(
         publisher.send(signed)
         text = _("silence ordered for {scope}") if on else _("silence lifted for {scope}")
         click.echo(text.format(scope=scope))
-        _follow(publisher, signed, wait)
+        follow_acks(publisher, signed, wait)
 
 
 # CAP

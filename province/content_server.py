@@ -23,6 +23,8 @@ from typing import Any
 from aiohttp import web
 from msgspec import Struct, structs
 
+from province.store import WANTED
+
 TICK_S = 0.1
 BLOCK = 64 * 1024
 
@@ -144,6 +146,8 @@ def _encode(source: list[str], target: Path, kbps: int) -> Path:
 class ContentServer:
     """Serves the files of `media` under `/media/NAME` and streams under `/live/NAME`, over HTTPS.
 
+    What the province waits for (`Province.awaited`) may be put there, once.
+
     `port` 0 takes a free one. `plain` opens a second, unencrypted port, as many radio streams have. `requests` records
     what was asked; `faults` maps a file's name to its Fault; `live` a stream's name to its Live.
     """
@@ -192,6 +196,7 @@ class ContentServer:
     async def _start(self) -> None:
         application = web.Application(middlewares=[self._record])
         application.router.add_get("/media/{name}", self._file)
+        application.router.add_put("/media/{name}", self._receive)
         application.router.add_get("/live/{name}", self._stream)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -238,6 +243,29 @@ class ContentServer:
         if path.parent != self.media or not path.is_file():
             raise web.HTTPNotFound
         return web.FileResponse(path) if fault is None else await _misbehave(request, path, fault)
+
+    async def _receive(self, request: web.Request) -> web.StreamResponse:
+        """A document that is wanted is taken in, once, and not one byte more than is wanted."""
+        path = self.media / request.match_info["name"]
+        wanted, part = path.with_name(path.name + WANTED), path.with_name(f".{path.name}.part")
+        fault = self._fault(path.name)
+        if fault is not None and fault.status is not None:
+            return web.Response(status=fault.status)
+        if path.parent != self.media or path.exists() or not wanted.is_file():
+            raise web.HTTPForbidden
+        limit, size = int(wanted.read_text("ascii")), 0
+        try:
+            with part.open("wb") as file:
+                async for block in request.content.iter_chunked(BLOCK):
+                    size += len(block)
+                    if size > limit:
+                        raise web.HTTPRequestEntityTooLarge(limit, size)
+                    file.write(block)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        wanted.unlink(missing_ok=True)
+        return web.Response(status=201)
 
     def _fault(self, name: str) -> Fault | None:
         fault = self.faults.get(name)

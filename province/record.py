@@ -77,6 +77,8 @@ class DeviceReceipt(Struct):
     reason: str | None = None
     times: dict[str, str] = {}
     zones: dict[str, ZoneReceipt] = {}
+    report: dict[str, Any] | None = None
+    """What it has uploaded: `{sha256, size}`."""
 
     @property
     def final(self) -> bool:
@@ -265,6 +267,7 @@ class Record:
                     held.state, held.reason = str(told.get("state")), _maybe(told, "reason")
         if seq > known.seq:
             known.seq, known.state, known.reason = seq, state, _maybe(body, "reason")
+            known.report = told if isinstance(told := body.get("report"), dict) else None
         return True
 
     def _heard(self, device: Fleet, at: float, alarm: _Alarm) -> None:

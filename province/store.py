@@ -43,6 +43,8 @@ LOCK_S = 10.0
 EMERGENCY_TTL_S = 24 * 3600.0
 COMMAND_TTL_S = 30 * 86400.0
 DEFAULT_TTL_S = 3600.0
+WANTED = ".wanted"
+"""Behind the name of a document that may be put into the media folder once; in the file, its largest size in bytes."""
 
 
 class ProvinceError(Exception):
@@ -296,6 +298,14 @@ class Province:
                         ) from None
                     time.sleep(0.02)
             yield
+
+    def awaited(self, limit: int) -> tuple[str, Path]:
+        """An address in the media folder at which one document of at most `limit` bytes may be put, and the file that
+        it becomes. Nobody can guess it; whoever serves the folder takes it in while its `.wanted` file is there."""
+        self.media_dir.mkdir(parents=True, exist_ok=True)
+        name = f"{os.urandom(16).hex()}.json"
+        (self.media_dir / f"{name}{WANTED}").write_text(f"{limit}\n", "ascii")
+        return f"{self.settings.media_url.rstrip('/')}/{name}", self.media_dir / name
 
     def media(self, file: Path) -> Media:
         """Copy a file into the media folder under its SHA-256 and return what an order says of it.

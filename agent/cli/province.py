@@ -24,8 +24,13 @@ COMMANDS: dict[str, str] = {
     "release": _("Release an update (not built yet)."),
     "watch": _("Watch the fleet live and record what it reports."),
     "report": _("What was played, and which devices were there."),
+    "inspect": _("Have a device say how it is, with a picture of each board."),
 }
-ENROLMENT = frozenset({"device", "devices", "revoke", "enrol-server", "admit"})
+MODULES = {
+    **dict.fromkeys(("device", "devices", "revoke", "enrol-server", "admit"), "province.enrol_cli"),
+    "inspect": "province.inspection",
+}
+"""Where a command is, if not in `province.cli`."""
 
 
 class Commands(click.Group):
@@ -36,11 +41,10 @@ class Commands(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command from `province.cli`."""
+        """The command from its module."""
         if cmd_name not in COMMANDS:
             return None
-        module = "province.enrol_cli" if cmd_name in ENROLMENT else "province.cli"
-        found = getattr(importlib.import_module(module), cmd_name.replace("-", "_"))
+        found = getattr(importlib.import_module(MODULES.get(cmd_name, "province.cli")), cmd_name.replace("-", "_"))
         return found if isinstance(found, click.Command) else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -125,7 +125,14 @@ class Admission(Airing):
                 detail = f"{total} schedule entries over all issuers; at most {MAX_ENTRIES}"
                 self._reject(admitted.rejected(Reason.BAD_ARGS, detail), now)
                 return Reason.BAD_ARGS.value, detail
+        if isinstance(order.args, orders.Report) and (refusal := self._unreportable(order.args)) is not None:
+            self._reject(admitted.rejected(*refusal), now)
+            return refusal[0].value, refusal[1]
         first = self.ledger.ack(self._plain_ack(order, "received", now), 2)
+        if isinstance(order.args, orders.Report):
+            self.ledger.write(*self.intake.consume(admitted, first))
+            self.inspections.ask(self, order, order.args)
+            return None, None
         if isinstance(order.args, orders.Test):
             self.ledger.write(*self.intake.consume(admitted, first))
             self._now = now
@@ -151,12 +158,20 @@ class Admission(Airing):
                 self._cancel(order, cancel, now)
             case orders.Authorities():
                 pass  # the intake has taken them over
-            case orders.Update() | orders.Report() | orders.Reboot():
+            case orders.Update() | orders.Reboot():
                 return Reason.UNKNOWN_OP.value  # known to the contract, not built yet
             case orders.Configure() as configure:
                 self._configure(configure)
             case _:
                 return Reason.UNKNOWN_OP.value
+        return None
+
+    def _unreportable(self, report: orders.Report) -> tuple[Reason, str] | None:
+        """Why a report cannot be uploaded: content goes only to where content may come from."""
+        if report.upload.startswith("local:") or not allowed(report.upload, self.config):
+            return Reason.CONTENT_UNAVAILABLE, f"{report.upload[:200]}: not a host that a report may go to"
+        if self.inspections.full:
+            return Reason.RATE_LIMITED, "other reports are still on their way"
         return None
 
     def _configure(self, order: orders.Configure) -> None:

@@ -160,7 +160,10 @@ class Boards(Readiness):
             detail = f"there is no board {zone!r}"
             self.reply(do.Reply(asked.token, {"ok": False, "reason": "no-such-zone", "detail": detail}))
 
-    def _captured(self, event: screen.Captured) -> None:
+    def _captured(self, event: screen.Captured, now: Instant) -> None:
+        if event.token < 0:
+            self.inspections.captured(self, event, now)
+            return
         body: dict[str, Any] = {"ok": True, "result": {"zone": event.zone, "png": event.png}}
         if not event.png:
             body = {"ok": False, "reason": "content-unavailable", "detail": event.detail}

@@ -148,6 +148,16 @@ class SignedTime(Struct, frozen=True):
     iat: float
 
 
+class Upload(Struct, frozen=True):
+    """Put a JSON document at an address of an allowed host, with the play log of `period` (epoch seconds) as `entries`;
+    answered by `Uploaded`."""
+
+    key: str
+    url: str
+    document: bytes
+    period: tuple[float, float] | None
+
+
 class Reply(Struct, frozen=True):
     """The answer to a person's command."""
 
@@ -175,5 +185,6 @@ Command = (
     | PublishStatus
     | PublishBeat
     | SignedTime
+    | Upload
     | Reply
 )

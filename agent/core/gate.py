@@ -17,6 +17,7 @@ from agent.core.calendar import Calendar
 from agent.core.catalogue import Catalogue
 from agent.core.clusters import Clusters
 from agent.core.commands import Command
+from agent.core.inspection import Inspections
 from agent.core.intake import Intake, RefusalMeter
 from agent.core.ledger import Ledger
 from agent.core.passing import Passing
@@ -150,6 +151,7 @@ class Gate:
         self._sharers = power.sharers(config.zones)
         self._relay_faults: dict[str, str] = {}
         self.tests = SelfTests(config)
+        self.inspections = Inspections()
         self._idle: list[str] = []
         """Zones whose external source voice lets through."""
         self._now = now

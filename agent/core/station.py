@@ -171,7 +171,9 @@ class Station(Admission):
             case screen.Dropped():
                 self.reporter.dropped(event)
             case screen.Captured():
-                self._captured(event)
+                self._captured(event, now)
+            case ev.Uploaded():
+                self.inspections.uploaded(self, event, now)
             case screen.ScreenFault():
                 self._board_fault(event, now)
             case ev.LinkUp():
@@ -340,6 +342,7 @@ class Station(Admission):
         if self.config.trust.station_authority is not None:
             self.ledger.write(self._own_counter.begin())
         self.tests.restore(self, snapshot.values, now)
+        self.inspections.restore(self, snapshot.values)
         for detail in self.passing.damaged:
             self.ledger.alarm("store-damaged", detail, now.wall)
         silences_known = self._restore_silences(snapshot.values.get(SILENCES_KEY), now)
@@ -428,6 +431,7 @@ class Station(Admission):
             self._refused(report, now)
         self._occurrences(now)
         self.tests.settle(self, now)
+        self.inspections.settle(self, now)
         self._expire(now)
         opening: dict[str, list[tuple[str, bool]]] = {}
         rulings = {zone: self._ruling(zone, now) for zone in self._zones}

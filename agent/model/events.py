@@ -130,6 +130,15 @@ class FeedMark(Struct, frozen=True):
     detail: str = ""
 
 
+class Uploaded(Struct, frozen=True):
+    """A document is where it was to be put; without `sha256` (of what went out, `size` bytes) it could not be had."""
+
+    key: str
+    sha256: str = ""
+    size: int = 0
+    detail: str = ""
+
+
 class Expanded(Struct, frozen=True):
     """Occurrences of an issuer's schedule entries (id → epoch seconds) up to `before`; `generation` as asked."""
 
@@ -223,5 +232,6 @@ __all__ = [
     "SpeechFailed",
     "SpeechReady",
     "Tick",
+    "Uploaded",
     "VoiceLost",
 ]

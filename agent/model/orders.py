@@ -238,7 +238,10 @@ class Test(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
 
 
 class Report(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """`report`: upload of a play log, health or diagnostics for a period."""
+    """`report`: upload of a play log, health or diagnostics for a period.
+
+    `upload`: the https address at which one JSON document is put.
+    """
 
     what: str
     from_: str = msgspec.field(name="from")

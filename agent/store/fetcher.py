@@ -240,7 +240,7 @@ def _confirm(policy: Policy, connection: HTTPConnection) -> None:
 
 
 class Web:
-    """GET with the policy applied to every step."""
+    """GET and PUT with the policy applied to every step."""
 
     def __init__(
         self,
@@ -272,18 +272,35 @@ class Web:
         """The response to a GET after at most five checked redirects. Raises FetchError."""
         for _ in range(REDIRECTS + 1):
             self._policy.check_url(url)
-            with self._once(url, headers) as response:
+            with self._once("GET", url, headers) as response:
                 if not response.is_redirect:
                     yield response
                     return
                 url = urljoin(url, response.headers["Location"])
         raise FetchError("redirect", f"more than {REDIRECTS} redirects", final=True)
 
+    def put(self, url: str, body: bytes, type_: str) -> None:
+        """Put a whole body there; a redirect is not followed. Raises FetchError."""
+        self._policy.check_url(url)
+        with self._once("PUT", url, {"Content-Type": type_}, body) as response:
+            if response.status_code not in {200, 201, 204}:
+                final = 300 <= response.status_code < 500 and response.status_code not in {408, 429}
+                told = f"{urlsplit(url).netloc}: the server answers {response.status_code} {response.reason}"
+                raise FetchError("http", told, final=final)
+
     @contextmanager
-    def _once(self, url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
+    def _once(
+        self, method: str, url: str, headers: dict[str, str], body: bytes | None = None
+    ) -> Iterator[requests.Response]:
         try:
-            with self._session.get(
-                url, headers=HEADERS | headers, stream=True, timeout=self._timeout, allow_redirects=False
+            with self._session.request(
+                method,
+                url,
+                headers=HEADERS | headers,
+                data=body,
+                stream=True,
+                timeout=self._timeout,
+                allow_redirects=False,
             ) as response:
                 yield response
         except requests.exceptions.SSLError as error:

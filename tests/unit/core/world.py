@@ -236,6 +236,7 @@ class World:
         self.locked: list[str] = []
         self.checks: list[Check] = []
         """What the ear was asked."""
+        self.uploads: list[do.Upload] = []
         self.idle: list[str] = []
         """Zones whose external source is heard."""
         self.meets: Callable[[Sounding, Sounding], None] = lambda new, old: None
@@ -771,6 +772,9 @@ class World:
 
     def _toear(self, c: do.ToEar) -> None:
         self.checks.append(c.command)
+
+    def _upload(self, c: do.Upload) -> None:
+        self.uploads.append(c)
 
     def _startfeed(self, c: do.StartFeed) -> None:
         assert (c.play, c.segment) not in self.pipes, f"{c} twice"

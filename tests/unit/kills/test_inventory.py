@@ -36,6 +36,7 @@ WRITERS: dict[str, set[str]] = {
     "agent/store/files.py": {"adopted", "download"},
     "agent/store/library.py": {"adopted"},
     "province/device.py": {"province-file"},
+    "province/inspection.py": {"province-file"},
     "province/store.py": {"province-counter", "province-version", "province-media", "province-file"},
 }
 """Each module that makes something durable in a file, and the cases, or the file of tests, that cut it."""
@@ -46,6 +47,7 @@ ELSEWHERE: dict[str, str] = {
         "test_an_order_reaches_the_clusters_after_the_agent_was_killed_in_the_middle_of_passing_it_on"
     ),
     "value-loudness/": "test_it_is_measured_once_for_good",
+    "value-report/": "test_a_report_begins_anew_after_a_power_cut",
     "value-self-test/": "test_who_ordered_a_test_that_a_power_cut_ended_is_told",
     "value-accepted/": "test_an_accepted_entry_stays_accepted_over_a_power_cut",
 }
