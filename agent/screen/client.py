@@ -26,6 +26,7 @@ from agent.model.screen import (
     Turn,
 )
 from agent.ports import Inbox
+from agent.screen.main import CHANGED
 
 RETRY_S = (0.1, 0.5, 2.0, 5.0)
 """Pauses before a restart; a child that showed something starts the series anew."""
@@ -182,7 +183,8 @@ class _Child:
                 showed = showed or isinstance(event, Shown)
                 self._post(event)
             process.stdout.close()
-        return f"exit code {process.wait()}", showed
+        code = process.wait()
+        return "the display has another resolution" if code == CHANGED else f"exit code {code}", showed
 
     def _write(self) -> None:
         while True:

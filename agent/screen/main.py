@@ -11,6 +11,7 @@ without the agent.
 from __future__ import annotations
 
 import binascii
+import contextlib
 import importlib
 import json
 import os
@@ -45,6 +46,10 @@ LINE_HZ = 30.0
 """A running line moves so often, on outputs that are fast enough."""
 STILL_S = 6.0
 """How long the title of a film that cannot be shown takes its place."""
+ALERT = b'"class_":"emergency"'
+"""In a command whose painting goes before other work."""
+FIRST = -10
+"""The niceness of the board's process and of who paints an alert; `agent.machine.FIRST`, which is not imported here."""
 CHANGED = 3
 """Exit code when the display has another resolution now: the agent starts a new process, which paints anew."""
 
@@ -69,6 +74,10 @@ class _Painter:
         code = 1
         try:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            if ALERT not in self.line:
+                niceness(0)
+            # msgspec prefers it to `typing`, which has all of it; it brings inspect and ast.
+            sys.modules.setdefault("typing_extensions", None)  # type: ignore[arg-type]
             os.close(self.fd)
             # stdin and stdout are the agent's: a child that outlives its parent must not hold them.
             nothing = os.open(os.devnull, os.O_RDWR)
@@ -575,6 +584,12 @@ class _Process:
             data = data[os.write(1, data) :]
 
 
+def niceness(wanted: int) -> None:
+    """Of this process and of what it starts. Without the right to ask (RLIMIT_NICE) nothing changes."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, wanted)
+
+
 def _frame(message: dict[str, Any], payload: bytes) -> Frame:
     band = message.get("band")
     size = len(payload) - (band["bytes"] if band else 0)
@@ -634,6 +649,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    niceness(FIRST)
     try:
         board = _open(json.loads(given["--output"]))
     except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 
 from PIL import Image, ImageDraw, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from agent.screen.fonts import Fonts
 from agent.screen.layout import QUIET, Running, Sheet, Text
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
-MAX_PIXELS_JPEG = 24_000_000
-MAX_PIXELS = 9_000_000
-MAX_PIXELS_TRANSPARENT = 3_700_000
-"""Largest pictures decoded, so that 80 MB are enough: a JPEG is scaled while decoding, transparency needs copies.
-Beyond: refused before a pixel is decoded."""
+ROOM = 56_000_000
+"""Bytes for decoding a picture, so that a painter needs 80 MB at most. What would take more is refused before a pixel
+is decoded: a JPEG from 24 megapixels on, a PNG from 8.6, a WebP from 2.9, transparent ones earlier."""
+PER_PIXEL = {"PNG": 6.5, "GIF": 7.0, "WEBP": 19.0, "JPEG": ROOM / 24_000_000}
+"""Bytes that decoding took at most. libwebp keeps two canvases beside the picture; a JPEG is scaled while decoding."""
+TRANSPARENCY = 6.5
+"""Bytes a pixel for the copies that it needs."""
 _SMOOTH = 3
 """Shapes are drawn that many times larger and scaled down: Pillow does not smooth edges."""
 _TURNS = {
@@ -104,8 +107,7 @@ def fit(path: str, width: int, height: int, *, fill: bool = False) -> Image.Imag
     try:
         with Image.open(path, formats=FORMATS) as image:
             transparent = image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info
-            limit = MAX_PIXELS_TRANSPARENT if transparent else MAX_PIXELS
-            limit = MAX_PIXELS_JPEG if image.format == "JPEG" else limit
+            limit = int(ROOM / (_per_pixel(image) + (TRANSPARENCY if transparent else 0.0)))
             if image.width * image.height > limit:
                 raise PictureError(f"{image.width}×{image.height} pixels are too many (at most {limit})")
             turn = image.getexif().get(0x0112, 1)
@@ -126,7 +128,8 @@ def fit(path: str, width: int, height: int, *, fill: bool = False) -> Image.Imag
             elif profile and image.mode in {"RGB", "CMYK", "L"}:
                 frame = _in_srgb(image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2), profile)
             else:
-                frame = image.convert("RGB").resize(size, Image.Resampling.LANCZOS, reducing_gap=2)
+                plain = image if image.mode == "RGB" else image.convert("RGB")
+                frame = plain.resize(size, Image.Resampling.LANCZOS, reducing_gap=2)
             if fill:
                 edge_x, edge_y = max(0, (frame.width - box[0]) // 2), max(0, (frame.height - box[1]) // 2)
                 frame = frame.crop(
@@ -144,6 +147,14 @@ def fit(path: str, width: int, height: int, *, fill: bool = False) -> Image.Imag
         Image.DecompressionBombError,
     ) as error:
         raise PictureError(str(error) or type(error).__name__) from error
+
+
+def _per_pixel(image: Image.Image) -> float:
+    """Bytes that decoding takes: for a progressive JPEG (ITU-T T.81 annex G) all its coefficients, 2 bytes each."""
+    if isinstance(image, JpegImageFile) and "progressive" in image.info:
+        samples = [h * v for _, h, v, _ in image.layer]
+        return 2.0 * sum(samples) / max(samples) + 0.5
+    return PER_PIXEL[image.format or "PNG"]
 
 
 def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:

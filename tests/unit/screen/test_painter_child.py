@@ -12,6 +12,7 @@ import pytest
 
 from agent.model.screen import Page, Show
 from agent.screen import layout, main, painting
+from agent.screen.fonts import NoFontError
 
 SIZE = (64, 48)
 
@@ -168,3 +169,37 @@ def test_a_command_without_end_is_skipped_to_its_newline(bench: Bench) -> None:
     while bench.process.painter is not None:
         bench.process._painted(bench.process.painter)
     assert len(bench.wall.shown) == 1
+
+
+@pytest.mark.parametrize(("kind", "own"), [("emergency", True), ("normal", False)])
+def test_who_paints_an_alert_goes_before_other_work(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, kind: Any, own: bool
+) -> None:
+    niced: list[int] = []
+    monkeypatch.setattr(main, "niceness", niced.append)
+    compose = layout.compose
+
+    def telling(*given: Any) -> Any:
+        assert niced == ([] if own else [0])
+        return compose(*given)
+
+    monkeypatch.setattr(painting, "compose", telling)
+    page = Page(title='"class_":"emergency"', class_=kind)
+    bench.process._start(msgspec.json.encode(Show(play="p", pages=[page])))
+    while bench.process.painter is not None:
+        bench.process._painted(bench.process.painter)
+    assert not bench.faults()
+
+
+def test_without_fonts_the_class_is_shown_and_the_alarm_says_what_to_install(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none() -> None:
+        raise NoFontError("no font with Vietnamese letters: install fonts-noto-core or fonts-dejavu-core")
+
+    monkeypatch.setattr(painting, "Fonts", none)
+    bench.process._start(msgspec.json.encode(Show(play="p", pages=[Page(title="SƠ TÁN", class_="emergency")])))
+    while bench.process.painter is not None:
+        bench.process._painted(bench.process.painter)
+    assert bench.faults() == ["font: no font with Vietnamese letters: install fonts-noto-core or fonts-dejavu-core"]
+    assert bytes(layout.LOOKS["emergency"].ground) in bench.wall.shown[-1]

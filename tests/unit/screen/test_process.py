@@ -18,6 +18,7 @@ from agent.model.config import PngOutput, WavOutput, Zone
 from agent.model.events import ChildDied
 from agent.model.screen import Lasts, Page, Rest, ScreenFault, Show, Shown
 from agent.screen.client import Screens
+from tests.unit.screen.test_hostile_pictures import HOSTILE
 
 ALERT = Show(play="p1", pages=[Page(class_="emergency", title="BÃO SỐ 9 CẤP 12 – SƠ TÁN NGAY")])
 
@@ -111,6 +112,27 @@ def test_a_bulletin_of_damaged_pictures_alone_shows_its_title(station: Station) 
     station.screens.send("bang", Show(play="p4", pages=[Page(class_="priority", title="Lũ")]))
     station.next(Shown)
     assert len(station.index()) == 1, "the same picture as a page of the title alone"
+
+
+def test_a_bulletin_of_all_that_is_hostile_costs_alarms_and_the_show_goes_on(
+    station: Station, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    bad = tmp_path_factory.mktemp("bad")
+    for name, make in HOSTILE.items():
+        (bad / name).write_bytes(make())
+    pages = [Page(title="", image=str(bad / name)) for name in HOSTILE]
+    pages += [Page(title="Dài", body="\u202eắ\x00 " * 25_000, dwell_s=1.0), Page(title="Cuối", dwell_s=0.01)]
+    station.screens.send("bang", Show(play="p", pages=pages))
+    seen: list[Struct] = []
+    while not isinstance(seen[-1] if seen else None, Lasts):
+        seen.append(station.events.get(timeout=60))
+    faults = [e for e in seen if isinstance(e, ScreenFault)]
+    assert [f.what for f in faults if f.what == "picture"] == ["picture"] * len(HOSTILE)
+    assert {f.what for f in faults} == {"picture", "cut"}
+    assert any(isinstance(e, Shown) and e.play == "p" for e in seen)
+    status = Path(f"/proc/{station.screens.pids['bang']}/status").read_text()
+    most = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    assert most < 80 * 1024, "kB of the process that stays"
 
 
 def test_the_newest_command_wins(station: Station) -> None:
