@@ -14,6 +14,7 @@ _MARKS_PER_LETTER = 2
 _DROPPED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 _KHMER = range(0x1780, 0x1800)
 _NUMBER_AFTER_WORD = re.compile(r"(?<=\w) (?=\d)")
+_UNIT_AFTER_NUMBER = re.compile(r"(?<=\d) (?=[°%‰]|(?:km|cm|mm|m|kg|ha|đ)\b)")
 _DASH_AFTER_WORD = re.compile(r"(?<=\S) (?=[–—-] )")
 
 
@@ -22,7 +23,7 @@ def clean(text: str, limit: int = MAX_CHARACTERS) -> str:
 
     Line breaks stay (at most two in a row), other white space becomes one space. A letter keeps at most two further
     combining marks (Khmer its own), so that no pile of accents leaves its line. A number stays with the word
-    before it ("cấp 12"), a dash with the word it follows.
+    before it ("cấp 12"), a unit with its number ("38,5 °C"), a dash with the word it follows.
     """
     cut = len(text) > 2 * limit
     text = unicodedata.normalize("NFC", text[: 2 * limit].replace("\r\n", "\n").replace("\r", "\n").expandtabs(1))
@@ -39,7 +40,8 @@ def clean(text: str, limit: int = MAX_CHARACTERS) -> str:
             out.append(char)
     lines = [" ".join(line.split()) for line in "".join(out).split("\n")]
     result = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
-    result = _DASH_AFTER_WORD.sub("\u00a0", _NUMBER_AFTER_WORD.sub("\u00a0", result))
+    for bound in (_NUMBER_AFTER_WORD, _UNIT_AFTER_NUMBER, _DASH_AFTER_WORD):
+        result = bound.sub("\u00a0", result)
     if len(result) > limit or cut:
         result = result[: limit - 1].rstrip() + "…"
     return result

@@ -29,7 +29,7 @@ from province.record import Taken
 from province.store import Signed
 
 TZ = ZoneInfo("Asia/Ho_Chi_Minh")
-END_S = 76.0
+END_S = 90.0
 NOTICE_S = 54.0
 """When the commune's own notice is due: the bulletin is over, and the storm will take the notice over."""
 
@@ -48,6 +48,8 @@ NOTICE = (
 STORM = (
     "Khẩn cấp. Bão số 9 cấp 12, giật cấp 14, sẽ đổ bộ lúc 19h30 tối nay. Bà con ven biển sơ tán ngay theo hướng dẫn."
 )
+STORM_EN = "Emergency. Typhoon 9 makes landfall at 7:30 tonight. Coastal residents, evacuate now."
+"""For guests who do not read Vietnamese: an alert says and shows both in turn."""
 ATTACK = "Đây là tiếng nói của kẻ lạ. Không ai được nghe thấy câu này trên loa của xã."
 
 Say = Callable[..., None]
@@ -124,9 +126,10 @@ class Day:
             (24.0, self._broker_dies),
             (32.0, self._button),
             (45.0, self._broker_returns),
+            (48.0, self._show_again),
             (50.0, self._attacker),
             (58.0, self._storm),
-            (70.0, self._silence),
+            (84.0, self._silence),
         ]
         self.t0 = float(int(time.time()) + 1)
         for at, scene in scenes:
@@ -165,7 +168,7 @@ class Day:
         self.say("order", "Xã gửi lịch phát: tiếp âm lúc " + self._time(8.0)[11:19])
         said = self._tram(
             "add", str(self.made.notice), "--title", "Thông báo của UBND xã", "--at", self._time(NOTICE_S),
-            "--zones", "*", "--approved-by", "Nguyễn Thị Mẫu, Phó Chủ tịch UBND xã",
+            "--zones", "kind:sound,bang-qc", "--approved-by", "Nguyễn Thị Mẫu, Phó Chủ tịch UBND xã",
         )  # fmt: skip
         added = re.search(r"xa-\d+", said)
         if added:
@@ -180,6 +183,14 @@ class Day:
         args = self._broadcast(boards.SLIDES, "Tin của xã Mẫu", "normal", items, resume="drop")
         self._publish("commune", {**args, "zones": ["bang-tin"]})
         self.say("order", "Xã gửi trình chiếu cho bảng tin: ảnh, phim, thông báo dài")
+
+    def _show_again(self) -> None:
+        """The photograph in turn with a text, for half a minute: the storm interrupts it, and it comes back."""
+        photo = msgspec.to_builtins(self.stage.province.media(self.made.slides[0]))
+        items = [{"media": photo, "dwell_s": 2.0}, {"text": BULLETIN[2], "lang": "vi", "dwell_s": 2.0}]
+        args = self._broadcast(boards.SLIDES_AGAIN, "Tin của xã Mẫu", "normal", items, resume="restart")
+        self._publish("commune", {**args, "zones": ["bang-tin"], "until": self._time(83.0)})
+        self.say("order", "Xã gửi trình chiếu nữa cho bảng tin")
 
     def _offer(self) -> None:
         items: list[dict[str, Any]] = [{"chime": "gong"}]
@@ -223,7 +234,7 @@ class Day:
         threading.Timer(4.0, lambda: self.say("attack", "Không lệnh giả nào được phát", on=False)).start()
 
     def _storm(self) -> None:
-        items = [{"chime": "siren"}, {"text": STORM, "lang": "vi"}]
+        items = [{"chime": "siren"}, {"text": STORM, "lang": "vi"}, {"text": STORM_EN, "lang": "en"}]
         args = self._broadcast("bao-so-9", "BÃO SỐ 9 CẤP 12 – SƠ TÁN NGAY", "emergency", items, resume="restart")
         self.say("order", "Tỉnh phát lệnh khẩn cấp: bão số 9")
         self.expect["triggers"]["bao-so-9"] = time.time()

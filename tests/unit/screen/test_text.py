@@ -17,6 +17,8 @@ NBSP = "\u00a0"
         ("many empty lines are one", "a\n\n\n\nb", "a\n\nb"),
         ("a pile of accents is cut to two", "a" + "\u0301" * 50, "á" + "\u0301" * 2),
         ("a number stays with its word", "bão số 9", f"bão số{NBSP}9"),
+        ("a unit stays with its number", "trên 38,5 °C", f"trên{NBSP}38,5{NBSP}°C"),
+        ("a word that begins like a unit does not", "12 kmt", "12 kmt"),
         ("a dash stays with the word before", "cấp – sơ tán", f"cấp{NBSP}– sơ tán"),
         ("zero-width space of Khmer stays", "ក\u200bខ", "ក\u200bខ"),
     ],
