@@ -36,9 +36,10 @@ class DirectStage(Stage):
         return self
 
     def start_agent(self) -> None:
-        """As the stage does, after the configuration was changed."""
+        """As the stage does, after the configuration was changed: without sensors there is no ear."""
         config = yaml.safe_load(self.config_path.read_text("utf-8"))
         config["mqtt"]["port"] = self.broker_port()
+        config.pop("sensors", None)
         self.config_path.write_text(yaml.safe_dump(config, allow_unicode=True, sort_keys=False), "utf-8")
         super().start_agent()
 
