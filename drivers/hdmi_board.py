@@ -102,10 +102,10 @@ class Board:
     def check(self) -> bool:
         """Whether the size is the same. OSError: no display is plugged in, or the frame buffer is gone."""
         states = []
-        for path in glob.glob(os.path.join(glob.escape(self._drm), "card*-HDMI-*", "status")):
+        for path in glob.glob(os.path.join(glob.escape(self._drm), "card*-*", "status")):
             with open(path, encoding="ascii") as file:
                 states.append(file.read().strip())
-        if states and "connected" not in states:
+        if "disconnected" in states and "connected" not in states:  # others do not know: "unknown"
             raise OSError("no display is plugged in")
         return geometry(self._fd) == self._size
 

@@ -103,6 +103,30 @@ def test_an_unplugged_display_is_noticed_and_its_return(display: Display) -> Non
     assert board.check()
 
 
+@pytest.mark.parametrize(
+    ("others", "there"),
+    [({"DSI-1": "connected"}, True), ({"Virtual-1": "disconnected"}, False), ({"Composite-1": "unknown"}, False)],
+    ids=["a panel", "a second one that is away", "one that does not know"],
+)
+def test_a_display_at_any_connector_counts(display: Display, others: dict[str, str], there: bool) -> None:
+    display.plug(False)
+    for name, status in others.items():
+        path = display.status.parents[1] / f"card0-{name}" / "status"
+        path.parent.mkdir()
+        path.write_text(f"{status}\n")
+    board = display.board()
+    if there:
+        assert board.check()
+    else:
+        with pytest.raises(OSError, match="plugged"):
+            board.check()
+
+
+def test_connectors_that_do_not_know_are_no_alarm(display: Display) -> None:
+    display.status.write_text("unknown\n")
+    assert display.board().check()
+
+
 def test_another_resolution_is_noticed(display: Display) -> None:
     board = display.board()
     display.size = (8, 2, 32, 32)
