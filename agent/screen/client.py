@@ -32,6 +32,7 @@ RETRY_S = (0.1, 0.5, 2.0, 5.0)
 """Pauses before a restart; a child that showed something starts the series anew."""
 
 ALIVE_EVERY_S = 5.0
+PROGRAM = ("-m", "agent.screen")
 
 
 class Screens:
@@ -39,12 +40,12 @@ class Screens:
 
     Posts `Shown` and `ScreenFault` with their zone, and `ChildDied("screen:<zone>")` each time a child ends unasked;
     it is started again and told what holds. Commands of a kind replace each other: only the newest is delivered.
-    `run`: the folder for what a board's children need at work.
+    `run`: the folder for what a board's children need at work. `program`: what a board's process runs.
     """
 
-    def __init__(self, zones: Sequence[Zone], post: Inbox, run: Path) -> None:
+    def __init__(self, zones: Sequence[Zone], post: Inbox, run: Path, program: Sequence[str] = PROGRAM) -> None:
         self._boards = {
-            zone.id: _Child(zone, post, run / f"board-{zone.id}") for zone in zones if zone.kind == "screen"
+            zone.id: _Child(zone, post, run / f"board-{zone.id}", program) for zone in zones if zone.kind == "screen"
         }
         self._alive_at = 0.0
 
@@ -86,8 +87,8 @@ def _environment() -> dict[str, str]:
 class _Child:
     """One child: a thread that starts it and reads it, a thread that writes to it."""
 
-    def __init__(self, zone: Zone, post: Inbox, work: Path) -> None:
-        self._zone, self._post, self._work = zone, post, work
+    def __init__(self, zone: Zone, post: Inbox, work: Path, program: Sequence[str]) -> None:
+        self._zone, self._post, self._work, self._program = zone, post, work, program
         self._change = threading.Condition()
         self._holds: dict[type[ScreenCommand], ScreenCommand] = {}
         """What holds: the slide or the programme with the pages it is turned to, and the brightness."""
@@ -159,7 +160,7 @@ class _Child:
     def _one_life(self) -> tuple[str, bool]:
         """Start the child and read it to its end. Returns why it ended, and whether it had shown anything."""
         output, board = (msgspec.json.encode(v).decode() for v in (self._zone.output, self._zone.board))
-        command = [sys.executable, "-m", "agent.screen", "--zone", self._zone.id]
+        command = [sys.executable, *self._program, "--zone", self._zone.id]
         command += ["--output", output, "--board", board, "--work", str(self._work)]
         try:
             process = subprocess.Popen(

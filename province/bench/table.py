@@ -53,6 +53,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "board_pss_mb": Benchmark("MB", "board:slides", 80.0, "max"),
     "alert_to_frame_ms": Benchmark("ms", "board:alert", 300.0, "p99"),
     "film_lost_percent": Benchmark("%", "board:film", n=3),
+    "film_fb_lost_percent": Benchmark("%", "board:film", n=3),
     "clusters_online_s": Benchmark("s", "clusters:scale", n=5),
     "clusters_change_s": Benchmark("s", "clusters:scale", 5.0, "max", n=5),
     "clusters_alert_ms": Benchmark("ms", "clusters:scale", n=5),

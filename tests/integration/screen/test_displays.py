@@ -5,65 +5,38 @@ Only what the kernel answers is replaced; a real frame buffer is in `hil-tests/t
 
 from __future__ import annotations
 
-import json
 import queue
-import subprocess
-import sys
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import pytest
 from msgspec import Struct
+from PIL import Image
 
 from agent.model.config import HdmiOutput, Zone
 from agent.model.events import ChildDied
 from agent.model.screen import Capture, Captured, Page, ScreenFault, Show, Shown
-from agent.screen import client
 from agent.screen.client import Screens
+from province.bench.frame_buffer import Display
 
-KERNEL = """
-import json, sys
-from functools import partial
-from pathlib import Path
-from agent.screen import main
-from drivers import hdmi_board
-folder = Path(sys.argv.pop(1))
-hdmi_board.geometry = lambda fd: tuple(json.loads((folder / "size").read_text()))
-hdmi_board.Board = partial(hdmi_board.Board, drm=str(folder / "drm"))
-main.CHECK_S = 0.1
-sys.exit(main.main(sys.argv[1:]))
-"""
 ALERT = Show("p", [Page(title="SƠ TÁN NGAY", class_="emergency", dwell_s=600)])
 
 
-class Monitor:
+class Monitor(Display):
     """A display that can be plugged, and the board's process that drives it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.device = folder / "fb0"
-        self.status = folder / "drm" / "card0-HDMI-A-1" / "status"
-        self.status.parent.mkdir(parents=True)
-        self.plug(True)
+        super().__init__(folder)
         self.events: queue.Queue[Struct] = queue.Queue()
         output = HdmiOutput(device=str(self.device))
-        self.screens = Screens([Zone(id="bang", kind="screen", output=output)], self.post, folder)
+        zone = Zone(id="bang", kind="screen", output=output)
+        self.screens = Screens([zone], self.post, folder, self.program(check_s=0.1))
 
     def post(self, event: Struct, *, urgent: bool = False) -> None:
         self.events.put(event)
-
-    def plug(self, there: bool) -> None:
-        self.status.write_text("connected\n" if there else "disconnected\n")
-
-    def resize(self, width: int, height: int) -> None:
-        """What a new mode is: another memory of another size."""
-        made = self.folder / "fb.new"
-        made.write_bytes(bytes(width * height * 4))
-        made.replace(self.device)
-        (self.folder / "size.new").write_text(json.dumps([width, height, 32, width * 4]))
-        (self.folder / "size.new").replace(self.folder / "size")
 
     def until(self, fits: Callable[[Struct], bool]) -> Struct:
         end = time.monotonic() + 30
@@ -85,14 +58,7 @@ class Monitor:
 
 
 @pytest.fixture
-def monitor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Monitor]:
-    popen = subprocess.Popen
-
-    def start(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
-        assert command[1:3] == ["-m", "agent.screen"]
-        return popen([sys.executable, "-c", KERNEL, str(tmp_path), *command[3:]], **options)
-
-    monkeypatch.setattr(client.subprocess, "Popen", start)
+def monitor(tmp_path: Path) -> Iterator[Monitor]:
     made = Monitor(tmp_path)
     yield made
     made.screens.stop()
@@ -125,12 +91,12 @@ def test_an_unplugged_display_is_an_alarm_and_the_show_goes_on_when_it_is_back(m
     monitor.screens.send("bang", ALERT)
     monitor.shown()
     pid = monitor.screens.pids["bang"]
-    monitor.plug(False)
+    monitor.plug(there=False)
     fault = monitor.fault(on=True)
     assert isinstance(fault, ScreenFault)
     assert "plugged" in fault.detail
     monitor.device.write_bytes(bytes(160 * 90 * 4))  # the display forgot its picture
-    monitor.plug(True)
+    monitor.plug(there=True)
     monitor.fault(on=False)
     monitor.shown()
     assert monitor.lit() > 160 * 90 / 2
@@ -158,11 +124,6 @@ def test_what_is_on_the_display_is_read_back(monitor: Monitor) -> None:
     monitor.screens.send("bang", Capture(7))
     answer = monitor.until(lambda e: isinstance(e, Captured))
     assert isinstance(answer, Captured)
-    from base64 import b64decode
-    from io import BytesIO
-
-    from PIL import Image
-
     with Image.open(BytesIO(b64decode(answer.png))) as image:
         assert image.size == (160, 90)
         ground = image.convert("RGB").getpixel((2, 88))

@@ -89,15 +89,19 @@ class Wall:
         name = max(p.name for p in self.folder.glob("*.png"))
         return Image.open(self.folder / name).convert("RGB")
 
+    def children(self) -> list[int]:
+        """Whoever paints and decodes for the board."""
+        board = self.screens.pids["bang"]
+        tasks = Path(f"/proc/{board}/task").iterdir()
+        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
     def film_pid(self) -> int:
         """The decoding child of the board."""
-        board = self.screens.pids["bang"]
         end = time.monotonic() + 20
         while time.monotonic() < end:
-            for task in Path(f"/proc/{board}/task").iterdir():
-                for child in (task / "children").read_text().split():
-                    if b"agent.screen.film" in Path(f"/proc/{child}/cmdline").read_bytes():
-                        return int(child)
+            for child in self.children():
+                if b"agent.screen.film" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    return child
             time.sleep(0.02)
         raise AssertionError("no film is being decoded")
 
@@ -192,6 +196,18 @@ def test_a_new_command_ends_the_film_at_once(wall: Wall, films: Path) -> None:
     wall.show(Page(title="BÃO", class_="emergency"), play="alert")
     wall.until(lambda e: isinstance(e, Shown) and e.play == "alert")
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_no_process_of_a_board_has_a_socket(wall: Wall, films: Path) -> None:
+    def files(pid: int) -> list[str]:
+        return [os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()]
+
+    wall.show(film(films, "good.mp4"), play="film")
+    wall.until(lambda e: isinstance(e, Shown))
+    decoder = wall.film_pid()
+    assert any("film" in name for name in files(decoder)), "its pictures in shared memory"
+    held = [name for pid in (wall.screens.pids["bang"], decoder) for name in files(pid)]
+    assert not [name for name in held if name.startswith("socket:")]
 
 
 @pytest.mark.parametrize("state", ["painting", "still", "film", "dark", "capturing"])
