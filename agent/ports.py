@@ -108,6 +108,8 @@ class Piece(Struct, frozen=True):
     url: str | None = None
     gain_db: float = 0.0
     """Of the file, so that all are equally loud; never so much that it clips."""
+    level_lufs: float | None = None
+    """Where what cannot be measured in advance (a stream, its fallback) is brought to, slowly; None: as it comes."""
     seconds: float | None = None
     silence_s: float = 10.0
     silence_dbfs: float = -60.0

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Make the chimes in agent/voice/assets by arithmetic: 48 000 Hz, mono, 16 bit, peak −3 dBFS.
+"""Make the chimes in agent/voice/assets by arithmetic: 48 000 Hz, mono, 16 bit, as loud as the words that follow them.
 
 gong   1.6 s  two struck bells, a fourth down (G5, D5): a bulletin follows
 siren  3.0 s  two slow sweeps 500 → 1 000 → 500 Hz with odd harmonics: an emergency
 drill  3.4 s  three pairs of short beeps, 880 and 660 Hz, then the words “Đây là diễn tập” (scripts/dien-tap.wav,
               spoken once by espeak-ng): an exercise, never to be taken for the siren
-test   1.3 s  three soft tones (600, 900, 1 350 Hz): a self-test, 20 dB below the others
+test   1.3 s  three soft tones (600, 900, 1 350 Hz): a self-test, its peaks at −23 dBFS
 info   0.9 s  one soft rising third (C5, E5): a note to the listeners
 
 Between 500 and 3 000 Hz, where horn loudspeakers are loud. Edges are faded over 5 ms or more.
@@ -20,11 +20,17 @@ import wave
 from collections.abc import Callable
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+from agent.model.loudness import SIREN_LUFS, TARGET_LUFS  # noqa: E402 - run as a script, from anywhere
+from drivers.ebur128 import measure  # noqa: E402
+
 RATE = 48_000
-PEAK = 10 ** (-3.1 / 20)
-QUIET = 0.1
+LOUDNESS = {"gong": TARGET_LUFS, "siren": SIREN_LUFS, "drill": TARGET_LUFS, "info": TARGET_LUFS}
+"""LUFS (EBU R128)."""
+TEST_PEAK = 10 ** (-23.1 / 20)
 """The self-test is to be heard by a microphone at the pole, not to wake the hamlet."""
-ASSETS = Path(__file__).resolve().parent.parent / "agent" / "voice" / "assets"
+ASSETS = ROOT / "agent" / "voice" / "assets"
 Sound = list[float]
 
 
@@ -107,8 +113,15 @@ CHIMES: dict[str, Callable[[], Sound]] = {
 def render(name: str) -> bytes:
     """The samples of a chime, 16 bit little endian."""
     sound = CHIMES[name]()
-    peak = PEAK * QUIET if name == "test" else PEAK
-    scale = 32767 * peak / max(abs(v) for v in sound)
+    scale = 32767 * TEST_PEAK / max(abs(v) for v in sound)
+    if name in LOUDNESS:
+        lufs, _ = measure(packed(sound, scale), RATE)
+        scale *= 10 ** ((LOUDNESS[name] - lufs) / 20)
+    return packed(sound, scale)
+
+
+def packed(sound: Sound, scale: float) -> bytes:
+    """As 16 bit samples."""
     return struct.pack(f"<{len(sound)}h", *(round(v * scale) for v in sound))
 
 

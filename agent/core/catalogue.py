@@ -31,6 +31,8 @@ class Cue(Struct, kw_only=True):
     """SHA-256 for the play log: of the media file, or of the spoken, recorded or chime WAV."""
     path: str | None = None
     gain_db: float = 0.0
+    level_lufs: float | None = None
+    """Not measured, or live: it is levelled while it plays."""
     samples: int | None = None
     pinned: str | None = None
     url: str | None = None
@@ -52,6 +54,7 @@ class Cue(Struct, kw_only=True):
             path=self.path,
             url=self.url,
             gain_db=self.gain_db,
+            level_lufs=self.level_lufs,
             seconds=self.seconds,
             silence_s=self.silence_s,
             silence_dbfs=self.silence_dbfs,
@@ -93,6 +96,7 @@ class Catalogue:
     ) -> None:
         self._config = config
         self._sources = {s.id: s for s in config.sources}
+        self._target = config.content.loudness_lufs
         self._media_path = media_path
         self.speaks = speaks
         self.chimes = chimes
@@ -173,8 +177,16 @@ class Catalogue:
             return Cue(item=index, content=media.sha256, failed=self.lost[media.sha256])
         path = self._media_path(media.sha256)
         samples = None if media.duration_s is None else round(media.duration_s * RATE)
-        gain = self.gains.get(media.sha256, 0.0)
-        return Cue(item=index, content=media.sha256, path=path, samples=samples, pending=path is None, gain_db=gain)
+        gain = self.gains.get(media.sha256)
+        return Cue(
+            item=index,
+            content=media.sha256,
+            path=path,
+            samples=samples,
+            pending=path is None,
+            gain_db=gain or 0.0,
+            level_lufs=self._target if gain is None else None,
+        )
 
     def _live(self, index: int, item: Item, seconds: float | None) -> Cue:
         fallback = [self.cue(index, i) for i in self.spread(self._fallback(item))]
@@ -182,13 +194,21 @@ class Catalogue:
         waits = any(c.pending for c in fallback)
         if item.stream is not None:
             bound = item.lease_s if seconds is None else seconds
-            return Cue(item=index, url=item.stream, seconds=bound, fallback=paths, fallback_pending=waits)
+            return Cue(
+                item=index,
+                url=item.stream,
+                level_lufs=self._target,
+                seconds=bound,
+                fallback=paths,
+                fallback_pending=waits,
+            )
         source = self._sources.get(item.relay or "")
         if source is None:
             return Cue(item=index, failed=f"no relay source is called {item.relay!r}")
         return Cue(
             item=index,
             url=source.url,
+            level_lufs=self._target,
             seconds=item.duration_s if seconds is None else seconds,
             silence_s=source.silence_s,
             silence_dbfs=source.silence_dbfs,

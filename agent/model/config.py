@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from agent.model.loudness import TARGET_LUFS
 from agent.model.orders import AuthorityId, Class, Item
 
 Slug = Annotated[str, Meta(pattern=r"\A[a-z0-9-]{1,40}\Z")]
@@ -114,9 +115,10 @@ class Content(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where media may come from. `allowed_hosts`: host or host:port, exact. `ca`: PEM file for private CAs."""
 
     allowed_hosts: list[str] = []
-    loudness_lufs: Annotated[float, Meta(ge=-40, le=-10)] | None = None
-    """Media is brought to this loudness (EBU R128), without clipping; None: it is played as loud as it came.
-    What the station speaks and what is recorded with `tram record` is at −20 LUFS in any case."""
+    loudness_lufs: Annotated[float, Meta(ge=-40, le=-10)] | None = TARGET_LUFS
+    """Media is brought to this loudness (EBU R128), without clipping, and live relays towards it, slowly; null: both
+    are played as loud as they came. What the station speaks and what is recorded with `tram record` is at −20 LUFS in
+    any case, and so are its chimes (the siren at −17)."""
     ca: str | None = None
     max_mb: Annotated[int, Meta(ge=16)] = 4096
 

@@ -1,8 +1,9 @@
 """A decoder child: one segment of a play, item after item, as PCM into a pipe. `python -m agent.sound.decoder JOB`.
 
 JOB is JSON: `pieces` (agent.ports.Piece as objects), `skip` and `written` (samples to throw away first; samples that
-the first item already has), `out`, `control` and `counter` (file descriptors), `media` and `resampler` (modules of
-`drivers`), `plugins` (see drivers.vlc_decoder), `hang_s`, `start_s` (what a stream may take to its first sample).
+the first item already has), `out`, `control` and `counter` (file descriptors), `media`, `resampler` and `meter`
+(modules of `drivers`), `plugins` (see drivers.vlc_decoder), `hang_s`, `start_s` (what a stream may take to its first
+sample).
 
 `out` takes 16 bit little endian mono at 48 000 Hz; the pipe's capacity holds the child back. `control` is a
 SOCK_SEQPACKET socket: each packet up is a mark `{item, what, samples, detail}` with the words of
@@ -36,10 +37,13 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from agent.sound import flac, mp4, ogg, wav
 from agent.sound.sniff import id3_length, sniff
+
+if TYPE_CHECKING:
+    from agent.sound.levelling import Levelling
 
 RATE = wav.RATE
 _SAMPLE = 2
@@ -255,7 +259,7 @@ class Decoder:
             # What was announced is not exceeded by more than a margin; an endless file ends.
             self._out.begin(piece["item"], _DAY if seconds is None else round((seconds * 1.05 + 2) * RATE))
             try:
-                given = self._file(piece["path"], 10 ** (piece.get("gain_db", 0.0) / 20))
+                given = self._file(piece["path"], 10 ** (piece.get("gain_db", 0.0) / 20), self._levelling(piece))
             except ItemFullError:
                 return "cut: longer than announced"
             if not given:
@@ -267,14 +271,28 @@ class Decoder:
         except ItemFullError:
             return ""
 
-    def _file(self, path: str | int, gain: float = 1.0) -> bool:
+    def _levelling(self, piece: dict[str, Any]) -> Levelling | None:
+        """The hand on the fader of what was not measured; None where it stays as it is, or cannot be measured."""
+        target = piece.get("level_lufs")
+        if target is None:
+            return None
+        from agent.sound.levelling import Levelling
+
+        with contextlib.suppress(OSError):
+            return Levelling(self._driver("meter").Passing(RATE), target)
+        return None
+
+    def _file(self, path: str | int, gain: float = 1.0, level: Levelling | None = None) -> bool:
         """Play one file (a path, or its open descriptor). Returns whether it had any sound, be it skipped."""
         before = self._out.skip_bytes
         try:
             with open(os.dup(path) if isinstance(path, int) else path, "rb") as file:
                 file.seek(0)
                 for pcm in self._samples(file):
-                    self._out.write(pcm if gain == 1.0 else audioop.mul(pcm, _SAMPLE, gain))
+                    loud = pcm if gain == 1.0 else audioop.mul(pcm, _SAMPLE, gain)
+                    self._out.write(loud if level is None else level.add(loud))
+                if level is not None:
+                    self._out.write(level.rest())
         except OSError as error:
             raise ItemError(error.strerror or str(error)) from None
         return self._out.samples > 0 or self._out.skip_bytes < before
@@ -345,8 +363,9 @@ class Decoder:
     def _relay(self, piece: dict[str, Any]) -> str:
         """Live for as long as it sounds, then the fallback for what is left; ItemFullError when the time is over."""
         why = "the stream's decoder died"
+        level = self._levelling(piece)
         if piece.get("url") is not None:
-            why = Live(self._job, self._control, self._out, piece, self._driver).run()
+            why = Live(self._job, self._control, self._out, piece, self._driver, level).run()
         files = piece.get("fallback") or []
         if not files:
             raise ItemError(f"{why}; there is no fallback")
@@ -358,7 +377,7 @@ class Decoder:
             for path in files:
                 self._out.patience()
                 try:
-                    self._file(path)
+                    self._file(path, level=level)
                 except ItemError as error:
                     problem = str(error)
         raise ItemError(f"{why}; the fallback: {problem or 'there is no sound in it'}")
@@ -372,9 +391,15 @@ class Live:
     """
 
     def __init__(
-        self, job: dict[str, Any], control: Control, out: Output, piece: dict[str, Any], driver: Callable[[str], Any]
+        self,
+        job: dict[str, Any],
+        control: Control,
+        out: Output,
+        piece: dict[str, Any],
+        driver: Callable[[str], Any],
+        level: Levelling | None,
     ) -> None:
-        self._job, self._control, self._out, self._driver = job, control, out, driver
+        self._job, self._control, self._out, self._driver, self._level = job, control, out, driver, level
         self._item: int = piece["item"]
         self._silence_s: float = piece.get("silence_s", 10.0)
         self._threshold = 32768 * 10 ** (piece.get("silence_dbfs", -60.0) / 20)
@@ -460,7 +485,8 @@ class Live:
         data = self._odd + part
         whole = len(data) // 4 * 4
         self._odd = data[whole:]
-        (self._buffer if self._joined else self._fresh).extend(self._change.convert(data[:whole]))
+        came = self._change.convert(data[:whole])
+        (self._buffer if self._joined else self._fresh).extend(came if self._level is None else self._level.add(came))
         return None
 
     def _leave(self) -> None:
@@ -469,6 +495,8 @@ class Live:
         self._decoding = self._change = None
         self._odd = b""
         self._buffer += self._fresh
+        if self._level is not None:
+            self._buffer += self._level.rest()
         self._fresh.clear()
         self._first, self._half, self._joined = 0.0, 0, False
         self._is_live = False
@@ -504,7 +532,8 @@ class Live:
         done = self._out.some(_fading(bytes(self._buffer[: samples * _SAMPLE]), self._out.room()))
         # A reader who waits is no reason to give the stream up: its time stands still meanwhile.
         self._given = now
-        if not done or audioop.rms(bytes(self._buffer[:done]), _SAMPLE) >= self._threshold:
+        threshold = self._threshold if self._level is None else self._threshold * self._level.factor
+        if not done or audioop.rms(bytes(self._buffer[:done]), _SAMPLE) >= threshold:
             self._sounded = now
         del self._buffer[:done]
         if self._out.room() <= 0:

@@ -89,8 +89,8 @@ class DecoderFeeds:
     """Starts and watches decoder children. Thread-safe; `open` and `close` return at once.
 
     `post`: the owner's inbox, for FeedMark. `fetcher`: the command that writes a stream's bytes to its stdout, the
-    URL is appended. `media` and `resampler`: modules of `drivers`. `plugins`: folder for libVLC's plugin links,
-    filled by `prepare`.
+    URL is appended. `media`, `resampler` and `meter`: modules of `drivers`. `plugins`: folder for libVLC's plugin
+    links, filled by `prepare`.
     `unit`: a socket behind which systemd starts a decoder in a sandbox of its own for each connection, which gets its
     files as open descriptors and can open none; None: decoders are our children.
     `hang_s`: an item that gives no sample for so long, while the pipe has room, is given up. `start_s`: a stream has
@@ -111,6 +111,7 @@ class DecoderFeeds:
         unit: Path | None = None,
         media: str = "drivers.vlc_decoder",
         resampler: str = "drivers.soxr",
+        meter: str = "drivers.ebur128",
         hang_s: float = 10.0,
         start_s: float = 3.0,
     ) -> None:
@@ -119,7 +120,7 @@ class DecoderFeeds:
         self._plugins = plugins
         self._unit = unit
         self._prepared: str | None = None
-        self._media, self._resampler = media, resampler
+        self._media, self._resampler, self._meter = media, resampler, meter
         self._hang_s, self._start_s = hang_s, start_s
         self._lock = threading.Lock()
         self._open: dict[str, list[_Segment]] = {}
@@ -229,6 +230,7 @@ class DecoderFeeds:
             "written": written,
             "media": self._media,
             "resampler": self._resampler,
+            "meter": self._meter,
             "plugins": self._prepared,
             "hang_s": self._hang_s,
             "start_s": self._start_s,

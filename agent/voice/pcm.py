@@ -158,10 +158,10 @@ def read_wav(path: Path) -> bytes:
 
 
 def alarm_tone() -> bytes:
-    """One second of a two-tone alarm, for a station that has lost its siren's file. Level about −9 dBFS peak."""
+    """One second of a two-tone alarm, for a station that has lost its siren's file; as loud as that (−17 LUFS)."""
 
     def tone(hertz: int) -> bytes:
-        cycle = array("h", [round(11600 * math.sin(2 * math.pi * i * hertz / RATE)) for i in range(RATE // hertz)])
+        cycle = array("h", [round(6700 * math.sin(2 * math.pi * i * hertz / RATE)) for i in range(RATE // hertz)])
         return cycle.tobytes() * (hertz // 2)
 
     return tone(800) + tone(600)

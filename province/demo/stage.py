@@ -186,6 +186,7 @@ class Stage:
         example["content"] = {
             "allowed_hosts": [f"127.0.0.1:{self.content.port}"],
             "ca": str(out / "pki" / "ca.crt"),
+            "loudness_lufs": None,  # what is sent is what is to be found in the recording, sample by sample
         }
         example["priority_order"] = ["station", "commune", "province"]
         example["hardware"] = {"gpio": "virtual", "clock": "virtual", "control": str(self.hardware)}

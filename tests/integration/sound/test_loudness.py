@@ -16,6 +16,7 @@ from agent.ports import Piece
 from agent.sound.feeds import DecoderFeeds
 from agent.sound.loudness import Loudness
 from drivers.ebur128 import measure
+from tests.integration.sound.conftest import Listener
 
 pytestmark = pytest.mark.vlc
 
@@ -59,6 +60,22 @@ def test_every_format_comes_out_at_the_target_and_below_the_peak(
     assert told.detail == ""
     lufs, peak = measure(decoded(meter.feeds, path, gain(told.lufs, told.peak, -20.0)), 48_000)
     assert lufs == pytest.approx(-20.0, abs=0.1)
+    assert peak <= -0.9
+
+
+def test_a_live_relay_is_raised_little_by_little_by_what_is_measured_of_it(listener: Listener, tmp_path: Path) -> None:
+    path = encoded(tmp_path / "a.mp3", -8.0, "mp3")
+    quiet, _ = measure(decoded(listener.feeds, path, 0.0), 48_000)
+    looped = tmp_path / "relay.mp3"
+    looped.write_bytes(path.read_bytes() * 3)
+    sound = listener.hear(Piece(item=0, url=f"file://{looped}", seconds=14.0, level_lufs=-20.0))
+    begins, _ = measure(sound[: 3 * 96_000], 48_000)
+    ends, peak = measure(sound[-3 * 96_000 :], 48_000)
+    assert quiet is not None
+    assert begins == pytest.approx(quiet, abs=1.0)
+    assert begins is not None
+    assert ends is not None
+    assert 3.0 < ends - begins <= 6.0
     assert peak <= -0.9
 
 

@@ -6,9 +6,11 @@ import pytest
 
 from agent.core import commands as do
 from agent.model import events as ev
+from agent.model.loudness import TARGET_LUFS
 from tests.unit.core.world import CONFIG, World, broadcast, media
 
 CONTENT = {"content": {**CONFIG["content"], "loudness_lufs": -20}}
+NONE = {"content": {**CONFIG["content"], "loudness_lufs": None}}
 
 
 class Measuring(World):
@@ -78,13 +80,29 @@ def test_what_cannot_be_measured_is_played_as_it_is(told: ev.Measured) -> None:
     world.order("broadcast", broadcast("tin-1", media("a", 5, world)))
     world.post(ev.Measured(world.asked[0], told.lufs, told.peak, told.detail))
     world.advance(10)
-    assert [p.gain_db for p in world.pieces] == [0.0]
+    assert [(p.gain_db, p.level_lufs) for p in world.pieces] == [(0.0, None)]
     assert [a["what"] for a in world.events("alarm")] == (["loudness"] if told.detail else [])
 
 
 def test_without_a_target_nothing_is_measured() -> None:
-    world = Measuring()
+    world = Measuring(**NONE)
     world.order("broadcast", broadcast("tin-1", media("a", 5, world)))
     world.advance(10)
     assert not hasattr(world, "asked")
-    assert [p.gain_db for p in world.pieces] == [0.0]
+    assert [(p.gain_db, p.level_lufs) for p in world.pieces] == [(0.0, None)]
+
+
+def test_without_a_word_about_it_in_the_configuration_there_is_a_target() -> None:
+    world = Measuring()
+    assert world.config.content.loudness_lufs == TARGET_LUFS
+
+
+def test_what_cannot_be_measured_in_advance_is_levelled_while_it_plays() -> None:
+    """A live relay, and an alert's media that has just come."""
+    world = Measuring(**CONTENT)
+    world.slow = True
+    world.order("broadcast", broadcast("bao", media("b", 5, world), **{"class": "emergency"}))
+    world.advance(10)
+    world.order("broadcast", broadcast("tiep-am", {"relay": "voh", "duration_s": 10}))
+    world.advance(1)
+    assert [(bool(p.url), p.gain_db, p.level_lufs) for p in world.pieces] == [(False, 0.0, -20.0), (True, 0.0, -20.0)]

@@ -35,9 +35,9 @@ def test_the_names_are_those_of_the_contract() -> None:
 
 
 @pytest.mark.parametrize("name", ["drill", "gong", "info", "siren"])
-def test_a_chime_is_loud_but_not_too_loud_and_begins_and_ends_softly(name: str) -> None:
+def test_a_chime_begins_and_ends_softly(name: str) -> None:
+    """How loud it is: test_loudness.py."""
     samples = _samples(name)
-    assert 0.6 < max(map(abs, samples)) / 32768 <= 10 ** (-3 / 20)
     assert abs(samples[0]) < 100
     assert abs(samples[-1]) < 100
 

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.model.loudness import MOST_DB, PEAK_DBTP, gain
+from agent.model.loudness import MOST_DB, PEAK_DBTP, SIREN_LUFS, gain
 from agent.sound import chimes
 from agent.sound.wav import examine
+from agent.voice.pcm import alarm_tone
 from drivers.ebur128 import Meter, measure
 
 RATE = 48_000
@@ -68,11 +69,17 @@ def test_no_gain_makes_a_sound_clip_or_raises_it_without_end(lufs: float | None,
         assert lufs + change <= target + 0.01
 
 
-@pytest.mark.parametrize(("name", "lufs"), [("gong", -15.4), ("siren", -4.6), ("drill", -9.9), ("info", -16.8)])
-def test_the_loudness_of_the_chimes_is_as_documented(name: str, lufs: float) -> None:
+@pytest.mark.parametrize(("name", "lufs"), [("gong", -20.0), ("siren", -17.0), ("drill", -20.0), ("info", -20.0)])
+def test_a_chime_is_as_loud_as_documented(name: str, lufs: float) -> None:
     with chimes.path(name).open("rb") as file:
         form = examine(file)
         file.seek(form.offset)
         found, peak = measure(file.read(), RATE)
     assert found == pytest.approx(lufs, abs=0.1)
-    assert peak <= -2.9
+    assert peak <= PEAK_DBTP
+
+
+def test_the_tone_in_place_of_a_lost_siren_is_as_loud_as_that() -> None:
+    found, peak = measure(alarm_tone() * 5, RATE)
+    assert found == pytest.approx(SIREN_LUFS, abs=0.5)
+    assert peak <= PEAK_DBTP

@@ -241,7 +241,7 @@ def test_with_every_sound_missing_there_is_still_an_alarm() -> None:
     rig.press("fire")
     rig.run(20_000)
     assert rig.of(v.LocalEnded)[0].samples == 2 * 5 * 48_000
-    assert rig.of(v.LocalEnded)[0].level_dbfs > -15
+    assert rig.of(v.LocalEnded)[0].level_dbfs > -20
 
 
 def test_local_plays_go_on_when_the_agent_goes_away() -> None:
