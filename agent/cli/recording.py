@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,10 @@ from agent.ports import Piece
 
 SHORTEST_S = 0.5
 LONGEST_S = 600
+USUAL_S = 60.0
+"""There must be room for so much before somebody speaks, where she does not say how long."""
+COPIES = 3
+"""What lies on the card of one recording: itself, the copy that voice loads, the one that clusters fetch."""
 
 
 @click.command(
@@ -49,6 +55,8 @@ def record(context: Context, name: str, file: Path | None, device: str, seconds:
     folder = Path(context.station.data_dir) / "messages"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if file is None:
+            _room_for(seconds or USUAL_S, folder)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as scratch:
             sound = Path(scratch) / "sound.wav"
             if file is None:
@@ -59,12 +67,29 @@ def record(context: Context, name: str, file: Path | None, device: str, seconds:
             _level(sound)
             _put(sound, folder / f"{name}.wav")
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _full(folder) from None
         raise click.ClickException(_("The recording cannot be kept: {detail}.").format(detail=error)) from None
     click.echo(_("“{name}” is recorded: {seconds:.1f} s.").format(name=name, seconds=length))
     try:
         context.ask("recorded", {"message": name})
     except (NotRunning, Refused):
         click.echo(_("The station does not use it yet; it will from its next start on."))
+
+
+def _room_for(seconds: float, folder: Path) -> None:
+    """Refuse what could not be kept before somebody has spoken it."""
+    if shutil.disk_usage(folder).free < COPIES * seconds * RATE * BYTES_PER_SAMPLE:
+        raise _full(folder)
+
+
+def _full(folder: Path) -> click.ClickException:
+    return click.ClickException(
+        _(
+            "The card is full ({free:.1f} MB free at {folder}): the recording cannot be kept, the former one stays. "
+            "Delete what is not needed there or lower content.max_mb, then record again."
+        ).format(free=shutil.disk_usage(folder).free / 1024**2, folder=folder)
+    )
 
 
 def _microphone(target: Path, device: str, seconds: float | None) -> None:
@@ -90,6 +115,8 @@ def _microphone(target: Path, device: str, seconds: float | None) -> None:
         recorder.terminate()
         _out, complaint = recorder.communicate()
     if early is not None or not target.exists():
+        if os.strerror(errno.ENOSPC) in complaint:
+            raise OSError(errno.ENOSPC, complaint)
         raise click.ClickException(
             _("The microphone cannot be read: {detail}. List the devices with “arecord -L”.").format(
                 detail=complaint.strip() or early

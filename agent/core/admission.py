@@ -15,14 +15,14 @@ from agent.core.examination import Examination
 from agent.core.intake import Admitted, Ignored, RefusalEvent, Refused, Rejected, Repeated
 from agent.core.ledger import WEIGHT
 from agent.core.outcomes import AHEAD_S
-from agent.core.programme import By, Part, Position, Programme, Stage, State
+from agent.core.programme import By, Part, Programme, Stage, State
 from agent.core.readiness import LATE_S
 from agent.core.recurrence import parse_time
 from agent.core.silences import SILENCES_KEY
 from agent.model import events as ev
 from agent.model import orders
 from agent.model import voice as vo
-from agent.model.orders import Class, Item, OnLate, Reason
+from agent.model.orders import Class, Item, Reason
 from agent.model.records import DropValue, PutValue
 from agent.model.time import Instant
 from agent.trust.refusal import Refusal as TrustRefusal
@@ -350,9 +350,6 @@ class Admission(Airing):
                 state=State.OFFERED if offered else State.ACCEPTED,
                 parts={z: Part() for z in zones},
             )
-            if start < now.wall - LATE_S and entry.on_late is OnLate.JOIN:
-                for part in p.parts.values():
-                    part.position = Position(0, round((now.wall - start) * vo.RATE))
             self.programmes[key] = p
             self._expect(p)
             self._touch(p)
@@ -396,7 +393,7 @@ class Admission(Airing):
         self._act.append(do.ToVoice(vo.Lock(zones=self._locked(now))))
         for p in list(self.programmes.values()):
             for zone, part in p.parts.items():
-                if part.stage in (Stage.OPENED, Stage.PLAYING) and self._silenced(p, zone, now):
+                if part.stage in (Stage.OPENED, Stage.PLAYING, Stage.PAUSED) and self._silenced(p, zone, now):
                     self._cut(p, zone, Reason.SILENCED.value, now)
 
     def coming(self, now: Instant, within_s: float) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from agent.core.readiness import DRILL_CHIME, LATE_S
 from agent.model import config as conf
 from agent.model import events as ev
 from agent.model import voice as vo
-from agent.model.orders import Class, Item, Reason, Resume
+from agent.model.orders import Class, Item, OnLate, Reason, Resume
 from agent.model.time import Instant
 
 PREPARE_S = 3.0
@@ -28,6 +28,10 @@ RELAY_AGAIN_NS = 10 * 10**9
 RELAY_PATIENCE_S = 600.0
 """So long, where it has no end of its own."""
 BRIDGE = "siren"
+JOIN_S = 1.0
+"""A programme that is joined begins no sooner than this, so that a decoder can be there."""
+SKIPS = 50.0
+"""So many times faster than it plays a file is passed over up to where it is joined; at least."""
 
 
 class Airing(Boards):
@@ -132,7 +136,36 @@ class Airing(Boards):
         """Zones that somebody owns, with the bulletin's id."""
         return {zone: p.id for zone in self._zones if (p := self.owner(zone)) is not None}
 
+    def _join(self, p: Programme, zones: Iterable[str], now: Instant) -> None:
+        """A programme that has begun without us is joined where it will be when chains and decoder are ready for it.
+
+        One that only waited for a rival zone is not late, and begins at its beginning.
+        """
+        if p.on_late is not OnLate.JOIN or p.by is not By.SCHEDULE or now.wall <= p.start + LATE_S:
+            return
+        late_at = p.start + LATE_S
+        parts = [p.parts[z] for z in zones if self._zones[z].kind == "sound"]
+        fresh = [
+            part
+            for part in parts
+            if part.stage is Stage.WAITING
+            and part.first_sample_at is None
+            and (part.stretch_planned is None or late_at < part.stretch_planned < now.wall)
+        ]
+        if not fresh:
+            return
+        lead = max(self._lead[z] for z in p.parts)
+        at = now.wall + max(lead, JOIN_S) + (now.wall - p.start) / SKIPS
+        for part in fresh:
+            part.stretch_planned = at
+            part.position = Position(0, round((at - p.start) * vo.RATE))
+        wanted = {part.position for part in p.parts.values()}
+        for key in [k for k in self._prepared if k[0] == p.key and k[1] not in wanted]:
+            self._unprepare(key)
+        self._touch(p)
+
     def _open(self, p: Programme, zones: list[tuple[str, bool]], now: Instant) -> None:
+        self._join(p, [z for z, _ in zones], now)
         groups: dict[tuple[Position, float, bool], list[str]] = {}
         for zone, due in zones:
             if self._zones[zone].kind == "screen":
@@ -151,9 +184,11 @@ class Airing(Boards):
             del self._prepared[p.key, position, gain]
             self.plays[play.id] = play
             play.due = self._due(p)
-            if any(p.parts[z].stretch_planned is not None for z in names):
-                play.due = max(play.due, now.wall)  # opened ahead and put off, it still does not begin before its time
-            at_ns = None if due else now.mono_of(play.due)
+            planned = [at for z in names if (at := p.parts[z].stretch_planned) is not None]
+            if planned:
+                # Opened ahead and put off, or to be joined, it still does not begin before its time.
+                play.due = max(play.due, now.wall, *planned)
+            at_ns = None if due and play.due <= now.wall else now.mono_of(play.due)
             self._urgent = self._urgent or p.overrides
             bridge = f"chime:{BRIDGE}" if p.overrides else None
             play.open(names, at_ns, self._act.append, bridge, alert=p.overrides)
@@ -358,8 +393,8 @@ class Airing(Boards):
             self.ledger.alarm("relay-fallback", f"{event.detail}", now.wall)
         play.mark(event, self._act.append, now.wall)
 
-    def _local_started(self, event: vo.LocalStarted, now: Instant) -> None:
-        """Voice has put a pressed emergency button on the air; here it becomes a programme like any other."""
+    def _local_opened(self, event: vo.LocalOpened, now: Instant) -> None:
+        """Voice has taken zones for a pressed emergency button; here it becomes a programme like any other."""
         button = next((b for b in self.config.buttons if b.id == event.button), None)
         message = next((m for m in self.config.stored if m.id == event.message), None)
         pressed = now.wall_of(event.pressed_ns)
@@ -408,13 +443,21 @@ class Airing(Boards):
             part.take(Step.OPEN)
             part.stretch_planned = pressed
             self._on[p.key, zone] = event.play
+        self._urgent = True
+        self._touch(p)
+        commune.pressed(self, button, message, pressed, now, drill=event.drill)
+
+    def _local_started(self, event: vo.LocalStarted, now: Instant) -> None:
+        play = self.plays.get(event.play)
+        if play is None:
+            return
+        p = self.programmes[play.key]
+        for zone in event.zones:
             play.started[zone] = now.wall_of(event.at_ns)
             self._on_air(p, zone, play.started[zone], now)
-        self._urgent = True
         if event.drill:
             took = {"first_sample": event.submitted_ns - event.pressed_ns, "converter": event.at_ns - event.pressed_ns}
             self._report_drill(p, event.zones, took, now)
-        commune.pressed(self, button, message, pressed, now, drill=event.drill)
 
     def _local_ended(self, event: vo.LocalEnded, now: Instant) -> None:
         self._taken.pop(event.zone, None)
@@ -435,27 +478,28 @@ class Airing(Boards):
         play.zones.remove(event.zone)
         self._on.pop((p.key, event.zone), None)
         self._leaving.pop((p.key, event.zone), None)
-        started = play.started[event.zone]
-        completed = event.reason == "completed"
-        self.ledger.log(
-            p,
-            event.zone,
-            planned=p.start,
-            started=started,
-            ended=now.wall_of(event.at_ns),
-            result="completed" if completed else "interrupted",
-            reason=self._overridden(p, event.zone, started) if completed else event.reason,
-            start_error_ms=(started - p.start) * 1000,
-            level_dbfs=event.level_dbfs,
-            content=content,
-        )
+        started = play.started.get(event.zone)
+        completed = event.reason == "completed" and started is not None
+        if started is not None:
+            self.ledger.log(
+                p,
+                event.zone,
+                planned=p.start,
+                started=started,
+                ended=now.wall_of(event.at_ns),
+                result="completed" if completed else "interrupted",
+                reason=self._overridden(p, event.zone, started) if completed else event.reason,
+                start_error_ms=(started - p.start) * 1000,
+                level_dbfs=event.level_dbfs,
+                content=content,
+            )
         part.stretch_started = None
         if not play.zones:
             del self.plays[play.id]
         if completed:
             self._finish(p, event.zone, now)
         else:
-            self._end_part(p, event.zone, event.reason, now, logged=True)
+            self._end_part(p, event.zone, event.reason, now, logged=started is not None)
         self._urgent = True
 
     def hang_up(self, button: conf.Button, now: Instant) -> bool:
@@ -466,10 +510,10 @@ class Airing(Boards):
         return bool(talks)
 
     def stop_local(self, now: Instant, *, remote_emergencies: bool, selectors: list[str]) -> None:
-        """The stop button: local programmes at once, at clusters too; a remote emergency only here, when it is held."""
+        """The stop button: local programmes at once, a remote emergency when it is held; at clusters too."""
         self._urgent = True
         zones = self.config.match(selectors)
-        commune.stop(self, selectors, now)
+        commune.stop(self, selectors, now, remote=remote_emergencies)
         self._act.append(do.ToVoice(vo.EndLocal(zones=zones)))
         for p in list(self.programmes.values()):
             local = p.iss == self.config.trust.station_authority and p.by is not By.BUTTON

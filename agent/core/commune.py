@@ -130,11 +130,9 @@ def silence(station: Station, args: dict[str, Any], now: Instant) -> None:
 
 def silence_clusters(station: Gate, args: dict[str, Any], now: Instant) -> None:
     """The same at the clusters that its selectors mean. Refusal."""
-    link = station.config.cluster_link
     for zones, devices in addressed(station, args["zones"]):
-        everyone = len(devices) == len(station.clusters.views)
-        scopes = [f"group:{link.group}"] if link and everyone else list(devices)
-        if everyone and not args["on"]:
+        scopes = _scopes(station, devices)
+        if len(devices) == len(station.clusters.views) and not args["on"]:
             scopes += [
                 r.target for r in station.passing.rows.values() if r.own and r.op == "silence" and r.target in devices
             ]
@@ -155,10 +153,12 @@ def _versioned(station: Gate, scope: str, now: Instant) -> dict[str, Any]:
     return {"scope": scope, "version": max(int(now.wall), before + 1)}
 
 
-def stop(station: Gate, selectors: Sequence[str], now: Instant) -> None:
-    """End at clusters what this station has started there."""
+def stop(station: Gate, selectors: Sequence[str], now: Instant, *, remote: bool) -> None:
+    """End at clusters what this station has started there; with `remote` also what came from above."""
     if station.sign is None:
         return
+    if remote:
+        _cut_short(station, selectors, now)
     own = [row for row in station.passing.own() if row.exp is None or row.exp > now.surely]
     ids = list(dict.fromkeys(row.bulletin for row in own if row.bulletin))
     for _, devices in addressed(station, selectors):
@@ -166,6 +166,30 @@ def stop(station: Gate, selectors: Sequence[str], now: Instant) -> None:
             call(station, "cancel", {"ids": ids[first : first + 64]}, devices, now)
         if len(devices) == len(station.clusters.views):
             station.ledger.write(*station.passing.withdraw(own))
+
+
+def _cut_short(station: Gate, selectors: Sequence[str], now: Instant) -> None:
+    """Silence clusters, and let them speak again: what came from above is over there, what comes next is heard.
+
+    Where an officer's own silence holds nothing is to be ended, and it must not be lifted. An alert that is over is not
+    given to a cluster that comes back either.
+    """
+    silent = station.passing.silenced()
+    for zones, devices in addressed(station, selectors):
+        free = [d for d in devices if not any(t == d or t.startswith("group:") for t in silent)]
+        for scope in _scopes(station, free):
+            for on in (True, False):
+                order = {"on": on, "zones": zones} | _versioned(station, scope, now)
+                _send(station, "silence", order, [scope], scope, now)
+        if len(devices) == len(station.clusters.views):
+            station.ledger.write(*station.passing.stop_alerts())
+
+
+def _scopes(station: Gate, devices: Sequence[str]) -> list[str]:
+    """What a state order for these is addressed to: the group where all are meant, else each by its name."""
+    link = station.config.cluster_link
+    everyone = len(devices) == len(station.clusters.views)
+    return [f"group:{link.group}"] if link and everyone else list(devices)
 
 
 def coming(station: Gate) -> list[dict[str, Any]]:
@@ -212,9 +236,23 @@ def addressed(station: Gate, selectors: Sequence[str]) -> list[tuple[list[str], 
 def pressed(
     station: Gate, button: Button | None, message: Message | None, at: float, now: Instant, *, drill: bool = False
 ) -> None:
-    """An emergency button's message sounds here already: the clusters begin at once, the boards show its words."""
-    if message is None or station.sign is None:
+    """An emergency button's message sounds here already: the clusters begin at once, the boards show its words.
+
+    A live microphone does not reach them: they interrupt what they play and say once where it is to be heard.
+    """
+    if station.sign is None:
         return
+    if message is None:
+        if button is None or not button.action.microphone:
+            return
+        config = station.config
+        message = Message(
+            id=button.id,
+            title=config.talk_title,
+            text=config.talk_words,
+            lang=config.language,
+            chime=button.action.chime,
+        )
     name = f"{button.id if button else message.id}.{int(at * 1000)}"
     order: dict[str, Any] = {"title": message.title, "class": "emergency", "start": "now", "resume": "drop"}
     if drill:

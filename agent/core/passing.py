@@ -32,7 +32,8 @@ MAX_BYTES = 8 * 2**20
 class Row(Struct, kw_only=True):
     """One order for clusters. `target` as in an order's `aud`; `op` and `iss` of a desired topic, None on an order's.
 
-    `bulletin`: the id of a broadcast; `own`: this station signed it; `media`: what it plays.
+    `bulletin`: the id of a broadcast; `own`: this station signed it; `media`: what it plays; `on`: of a silence, that
+    it begins; `stopped`: an officer has ended it, no cluster that comes back is given it.
     """
 
     n: int
@@ -53,6 +54,8 @@ class Row(Struct, kw_only=True):
     class_: str = ""
     start: str = ""
     media: list[Media] = []
+    on: bool = False
+    stopped: bool = False
 
     @property
     def key(self) -> str:
@@ -175,6 +178,7 @@ class Passing:
             class_="" if order.class_ is None else order.class_.value,
             start=str(order.members.get("start", ""))[:64],
             media=list(_media(order)),
+            on=order.op == "silence" and order.members.get("on") is True,
         )
         self._next += 1
         self.rows[row.n] = row
@@ -202,7 +206,7 @@ class Passing:
 
     def all_of(self, now: Instant) -> list[PassOn]:
         """Everything that the link must hold when it begins: state orders stay retained, commands go out again."""
-        return [row.send(now) for row in self.rows.values() if not self._over(row, now)]
+        return [row.send(now) for row in self.rows.values() if not (row.stopped or self._over(row, now))]
 
     def for_cluster(self, device: str, now: Instant) -> list[PassOn]:
         """What a cluster that has come back may have missed: commands, for state orders are retained."""
@@ -210,7 +214,7 @@ class Passing:
             row.send(now, device)
             for row in self.rows.values()
             if row.op is None
-            and not self._over(row, now)
+            and not (row.stopped or self._over(row, now))
             and device not in self._done.get(row.n, ())
             and self.reaches(row, device)
         ]
@@ -238,6 +242,19 @@ class Passing:
     def withdraw(self, rows: Iterable[Row]) -> list[Write]:
         """These are over: no cluster that comes back is given them."""
         return [write for row in list(rows) if row.n in self.rows for write in self._drop(row.n)]
+
+    def stop_alerts(self) -> list[Write]:
+        """What came from above and sounds at once is over here. The rows stay: the same bytes may come again."""
+        writes: list[Write] = []
+        for row in self.rows.values():
+            if not row.own and not row.stopped and row.bulletin is not None and row.class_ == Class.EMERGENCY:
+                row.stopped = True
+                writes.append(PutValue(key=row.key, value=msgspec.msgpack.encode(row)))
+        return writes
+
+    def silenced(self) -> set[str]:
+        """The targets that this station has silenced."""
+        return {row.target for row in self.rows.values() if row.own and row.on}
 
     def expire(self, now: Instant) -> list[Write]:
         """Forget what has run out. State orders stay: they are in force until another replaces them."""

@@ -102,6 +102,8 @@ class Station(Admission):
                 self._ended(event, now)
             case vo.LocalStarted():
                 self._local_started(event, now)
+            case vo.LocalOpened():
+                self._local_opened(event, now)
             case vo.LocalEnded():
                 self._local_ended(event, now)
             case vo.ButtonEvent():

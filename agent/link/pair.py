@@ -60,8 +60,9 @@ class Links:
         self._all[number].acknowledge(own)
 
     def offer(self, rows: Sequence[PutOut]) -> None:
-        """The first link, and no other: each row goes to the province once."""
-        self._links[0].offer(rows)
+        """The first link, and no other: each row goes to the province once. A station of its own keeps them."""
+        for link in self._links[:1]:
+            link.offer(rows)
 
     def publish_state(self, body: bytes) -> None:
         """All of them."""

@@ -371,6 +371,7 @@ class Button(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     action: Action
     zones: list[str] = msgspec.field(default_factory=lambda: ["*"])
     debounce_ms: Annotated[float, Meta(ge=0, le=500)] = 5.0
+    """A change of the contact counts when it has held for so long. A press sounds so much later."""
     hold_s: Annotated[float, Meta(ge=0, le=30)] = 0.0
     """It acts when it was held for so long; 0: at once. A stop button acts at once, and means more when held."""
     lamp: Pin | Slug | None = None
@@ -541,6 +542,14 @@ class Station(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def talk_title(self) -> str:
         """What an officer who speaks live is called, in log and on boards."""
         return {"vi": "Micro", "en": "Microphone"}[self.language]
+
+    @property
+    def talk_words(self) -> str:
+        """What clusters say and show when an officer speaks live in an emergency, which does not reach them."""
+        return {
+            "vi": "Đài xã đang thông báo trực tiếp. Bà con nghe loa của đài xã.",
+            "en": "The commune's station is speaking live. Listen to its own loudspeakers.",
+        }[self.language]
 
     def outputs(self) -> list[Relay]:
         """Everything that is switched: the relays, and the lamps that have pins of their own."""

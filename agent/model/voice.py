@@ -213,8 +213,8 @@ class Ended(Event, frozen=True):
     """Samples sent of each segment, in order."""
 
 
-class LocalStarted(Event, frozen=True):
-    """Voice plays a button's message on its own account. `play` is "local:<button>:<n>".
+class LocalPlay(Event, frozen=True, kw_only=True):
+    """A button's message that voice plays on its own account. `play` is "local:<button>:<n>".
 
     `message` is "microphone" (`MICROPHONE`) when the officer speaks.
     """
@@ -224,9 +224,18 @@ class LocalStarted(Event, frozen=True):
     message: str
     zones: list[str]
     pressed_ns: int
+    drill: bool = False
+
+
+class LocalOpened(LocalPlay, frozen=True):
+    """Voice takes these zones for it. Each of them gets one `LocalEnded`."""
+
+
+class LocalStarted(LocalPlay, frozen=True):
+    """Its first sample. `zones`: those in which it is still on."""
+
     at_ns: int
     submitted_ns: int
-    drill: bool = False
 
 
 class LocalEnded(Event, frozen=True):
@@ -305,6 +314,7 @@ VoiceEvent = (
     | Started
     | SegmentStarted
     | Ended
+    | LocalOpened
     | LocalStarted
     | LocalEnded
     | ButtonEvent

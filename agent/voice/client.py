@@ -116,5 +116,5 @@ class VoiceClient:
             self._post(event, urgent=isinstance(event, URGENT))
 
 
-URGENT = (v.LocalStarted, v.ButtonEvent, v.Ended)
+URGENT = (v.LocalPlay, v.ButtonEvent, v.Ended)
 """Events that decide what sounds next."""

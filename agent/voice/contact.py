@@ -1,9 +1,8 @@
 """A push-button's contact: from edges to facts. Pure; time is given.
 
-The first edge starts a short wait (`CONFIRM_NS`, never longer than the button's own debounce time); if the level still
-holds when it is over, the change is a fact, dated at the edge. So a press costs 3 ms, contact bounce cannot repeat it,
-and a spike shorter than that (a thunderstorm on a long cable) does not sound a siren. After a change the next one is
-confirmed not before the debounce time has passed.
+The first edge starts a wait of the button's debounce time (5 ms unless configured); if the level has changed when it is
+over, the change is a fact, dated at the edge. So a press costs 5 ms, contact bounce within them cannot repeat it, and a
+spike shorter than that (a thunderstorm on a long cable) does not sound a siren.
 
 A contact that is closed when the process starts is not a press: a shorted cable must not sound the alarm at every
 return of power. It is reported as stuck like any other that stays closed for 60 s, and must open before it can fire.
@@ -20,7 +19,6 @@ from collections.abc import Callable
 
 from agent.model.config import Button
 
-CONFIRM_NS = 3_000_000
 STUCK_NS = 60_000_000_000
 CHATTER = 30
 CHATTER_NS = 60_000_000_000
@@ -57,8 +55,7 @@ class Contact:
         """Something moved at `at_ns`."""
         if self._edge_ns is None:
             self._edge_ns = at_ns
-            wait = min(CONFIRM_NS, self._debounce_ns)
-            self._check_ns = max(at_ns + wait, self._changed_ns + self._debounce_ns)
+            self._check_ns = max(at_ns, self._changed_ns) + self._debounce_ns
 
     def poll(self, now: int, closed: Callable[[], bool]) -> list[tuple[str, int]]:
         """What became a fact by `now`, as (state of a ButtonEvent, its time). `closed` reads the contact."""

@@ -547,6 +547,16 @@ class Voice:
         local = Local(button.id, message, waiting.pressed_ns, drill=drill)
         name = f"local:{button.id}:{self._presses}"
         play = Play(name, arrived_ns=now, at_ns=None, gain_db=0.0, stream=stream, local=local)
+        self._emit(
+            v.LocalOpened(
+                play=name,
+                button=button.id,
+                message=message,
+                zones=zones,
+                pressed_ns=waiting.pressed_ns,
+                drill=drill,
+            )
+        )
         if button.action.microphone:
             self._on_air(play, button, live, zones, now)
         self.mixer.open(play, zones)

@@ -20,7 +20,7 @@ ENDED = 64
 """Plays of which a later agent is told how far they came; its `Hello` must stay within a packet."""
 ONE_GO = 32
 """Commands taken before the mixer has its turn."""
-SURVIVING = (v.LocalStarted, v.LocalEnded, v.ButtonEvent, v.Fault)
+SURVIVING = (v.LocalPlay, v.LocalEnded, v.ButtonEvent, v.Fault)
 
 _decoder = msgspec.json.Decoder(v.VoiceCommand)
 _encoder = msgspec.json.Encoder()

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agent.model import voice as v
-from agent.voice import contact
 from province.bench.rows import Row, row
 from province.bench.voice_rig import VoiceRig
 
@@ -98,7 +97,7 @@ def button_to_sample(folder: Path, n: int) -> list[Row]:
             rig.wait(v.Power, lambda e: e.state == "off")
     parts = [f"{way}: median {statistics.median(t):.1f}, max {max(t):.1f} (n {len(t)})" for way, t in times.items()]
     note = (
-        f"{contact.CONFIRM_NS / 1e6:g} ms of debounce included; {'; '.join(parts)}; at the converter of the paced sink "
+        f"{rig.debounce_ms:g} ms of debounce included; {'; '.join(parts)}; at the converter of the paced sink "
         f"median {statistics.median(at_converter):.1f}, max {max(at_converter):.1f}. An amplifier that is off sounds "
         "after its warm-up"
     )

@@ -61,6 +61,7 @@ class VoiceRig:
         example = yaml.safe_load((EXAMPLES / "commune-station.yaml").read_text("utf-8"))
         del example["mqtt"]
         button = next(b for b in example["buttons"] if b["id"] == self.BUTTON)
+        self.debounce_ms: float = button["debounce_ms"]
         plain = {k: v for k, v in button.items() if k not in ("lamp", "key_switch")}
         example["buttons"] = [{**copy.deepcopy(plain), "id": f"{self.BUTTON}-{pin}", "pin": pin} for pin in self.TWINS]
         self._twins = itertools.cycle(f"{self.BUTTON}-{pin}" for pin in self.TWINS)

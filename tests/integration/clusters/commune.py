@@ -269,6 +269,7 @@ class Commune:
         config["buttons"] = [
             {"id": "khan-cap", "pin": 5, "action": {"message": "so-tan"}},
             {"id": "dung", "pin": 6, "action": {"stop": True}},
+            {"id": "ngat", "pin": 7, "action": {"silence": True}},
         ]
         return config
 

@@ -116,6 +116,46 @@ def test_stop_at_the_station_silences_the_clusters(commune: Commune) -> None:
     assert (entry["result"], entry["reason"]) == ("interrupted", "cancelled")
 
 
+def test_stop_held_for_five_seconds_ends_the_provinces_alert_at_the_clusters_too(commune: Commune) -> None:
+    alert: dict[str, Any] = {"class": "emergency", "items": [{"chime": "siren"}], "repeat": {"interval_s": 1}}
+    signed = commune.order(["group:tinh-mau"], **alert)
+    for machine in commune.machines:
+        until(lambda m=machine: _owned(m), f"{machine.name} plays")
+    commune.station.press("dung", 5.5)
+    names = {m.name for m in commune.machines}
+    until(
+        lambda: {d for d, s in receipts(commune, signed.jti).items() if s.split()[0] in ("done", "failed")} == names,
+        lambda: f"it is over everywhere: {receipts(commune, signed.jti)}",
+    )
+    over = time.time() + 1
+    time.sleep(4)
+    assert [m.name for m in commune.machines if m.heard(over)] == []
+    again = commune.order(["group:tinh-mau"], **{"class": "emergency"})
+    until(
+        lambda: {d for d, s in receipts(commune, again.jti).items() if s == "done"} == names,
+        lambda: f"the next is heard: {receipts(commune, again.jti)}",
+    )
+
+
+def test_the_key_that_silences_is_turned_for_the_clusters_too(commune: Commune) -> None:
+    commune.order(["group:tinh-mau"], **{"class": "emergency", "repeat": {"interval_s": 0, "count": 40}})
+    for machine in commune.machines:
+        until(lambda m=machine: _owned(m), f"{machine.name} plays")
+    commune.station.press("ngat", 12)
+    for machine in commune.machines:
+        until(lambda m=machine: not _owned(m), f"{machine.name} is silent")
+    refused = commune.order(["group:tinh-mau"], **{"class": "emergency"})
+    names = {m.name for m in commune.machines}
+    told = dict.fromkeys(names, "rejected silenced")
+    until(lambda: receipts(commune, refused.jti) == told, lambda: f"{receipts(commune, refused.jti)}")
+    until(
+        lambda: all(not m.status().get("silences") for m in commune.machines),
+        lambda: f"nobody is silenced: {[m.status().get('silences') for m in commune.machines]}",
+    )
+    heard = commune.order(["group:tinh-mau"], **{"class": "emergency"})
+    until(lambda: receipts(commune, heard.jti) == dict.fromkeys(names, "done"), "all speak again")
+
+
 def test_a_province_order_reaches_a_cluster_over_its_station_and_the_receipts_come_back(commune: Commune) -> None:
     signed = commune.order(["group:tinh-mau"])
     names = {m.name for m in commune.machines}

@@ -32,16 +32,37 @@ class Station(Process):
     """The whole station: `tram run`, which starts voice. Presses are heard in the recording."""
 
     agent: subprocess.Popen[bytes]
-    pid = 0
 
-    def run(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, STATION)
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "agent", "run", "--config", str(self.folder / "station.yaml")]
+
+    def run(self, command: list[str] | None = None) -> None:
+        """Start it, and wait until voice and agent are there."""
+        (self.folder / "agent.log").unlink(missing_ok=True)
         with (self.folder / "agent.log").open("ab") as log:
-            self.agent = subprocess.Popen(
-                [sys.executable, "-m", "agent", "run", "--config", str(self.folder / "station.yaml")], stderr=log
-            )
+            self.agent = subprocess.Popen(command or self.command(), stderr=log)
         self.until(lambda: self.told("ready"), "voice never came")
-        self.pid = int(self.children("agent voice")[0])
         self.until((self.folder / "run" / "agent.sock").exists, "the agent never came")
+
+    def power_off(self) -> None:
+        """All processes at once."""
+        self.agent.kill()
+        self.agent.wait(WAIT_S)
+        for pid in self.children("agent voice"):
+            os.kill(int(pid), signal.SIGKILL)
+        self.until(lambda: not self.children("agent voice"), "voice did not die")
+        for leftover in (self.folder / "run").glob("*.sock"):
+            leftover.unlink()
+
+    def finish(self) -> None:
+        self.agent.send_signal(signal.SIGCONT)
+        self.agent.kill()
+        self.agent.wait(WAIT_S)
+        for pid in self.children("agent voice"):
+            os.kill(int(pid), signal.SIGTERM)
 
     def told(self, what: str) -> bool:
         return any(json.loads(s).get("what") == what for s in self.lines() if s.startswith("{"))
@@ -81,31 +102,33 @@ class Station(Process):
         self.until(lambda: self.heard() - before >= len(MESSAGE) - 240, "nothing was heard of the message")
 
 
-@pytest.fixture
-def station(tmp_path: Path) -> Iterator[Station]:
+def settle(folder: Path) -> None:
+    """What a station has before its first start: papers, and the officer's recording."""
     Province.create(
-        tmp_path / "province",
+        folder / "province",
         [AuthorityEntry("tinh", "province", 50, [], "*", Class.EMERGENCY, ["84"], "*")],
         settings=Settings(name="Tỉnh", broker=Endpoint("127.0.0.1", 8883), media_url="https://127.0.0.1/media"),
         roots=1,
         threshold=1,
     )
     for name in ("root_keys.json", "authorities.json"):
-        (tmp_path / name).write_bytes((tmp_path / "province" / name).read_bytes())
-    write_wav(tmp_path / "data" / "messages" / "fire.wav", MESSAGE)
-    write_wav(tmp_path / "data" / "pinned" / "fire.wav", MESSAGE)
-    made = Station(tmp_path, STATION)
+        (folder / name).write_bytes((folder / "province" / name).read_bytes())
+    write_wav(folder / "data" / "messages" / "fire.wav", MESSAGE)
+    write_wav(folder / "data" / "pinned" / "fire.wav", MESSAGE)
+
+
+@pytest.fixture
+def station(tmp_path: Path) -> Iterator[Station]:
+    settle(tmp_path)
+    made = Station(tmp_path)
     made.run()
     yield made
-    made.agent.send_signal(signal.SIGCONT)
-    made.agent.kill()
-    made.agent.wait(WAIT_S)
-    for pid in made.children("agent voice"):
-        os.kill(int(pid), signal.SIGTERM)
+    made.finish()
 
 
 def test_a_button_sounds_while_all_is_well(station: Station) -> None:
     station.sounds()
+    assert [line for line in station.lines() if '"level": "error"' in line] == []
 
 
 def test_a_button_sounds_when_the_agent_was_killed(station: Station) -> None:

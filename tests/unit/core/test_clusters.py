@@ -12,6 +12,7 @@ from agent.core import recurrence
 from agent.core.intake import Admitted, Intake, Rejected, Verdict
 from agent.link import topics
 from agent.model import events as ev
+from agent.model import voice as vo
 from agent.model.config import Station as Config
 from agent.model.orders import Media
 from agent.trust.replay import ReplayMemory
@@ -370,6 +371,76 @@ def test_a_silence_by_the_officer_reaches_all_clusters_and_is_lifted_there() -> 
         assert verdict.order.members["on"] is on
         versions.append(verdict.order.members["version"])
     assert versions[1] > versions[0]
+
+
+def silences(world: Commune, device: str = "xa-mau-cum-2") -> list[tuple[bool, int]]:
+    verdicts = [world.judged(c, device) for c in world.passed if c.op == "silence"]
+    assert all(isinstance(v, Admitted) for v in verdicts)
+    return [(v.order.members["on"], v.order.members["version"]) for v in verdicts if isinstance(v, Admitted)]
+
+
+def test_a_held_stop_ends_what_came_from_above_at_the_clusters_and_what_comes_next_is_heard_there() -> None:
+    world = Commune()
+    world.on_group("broadcast", bulletin(id="bao", **{"class": "emergency"}))
+    world.passed.clear()
+    world.post(vo.ButtonEvent(button="dung", state="held", at_ns=world.mono))
+    (on, first), (off, second) = silences(world)
+    assert (on, off) == (True, False)
+    assert second > first
+    world.passed.clear()
+    world.comes("xa-mau-cum-1")
+    assert [c for c in world.passed if c.op is None] == [], "it is over for one that comes back, too"
+    world.on_group("broadcast", bulletin(id="bao-2", **{"class": "emergency"}))
+    assert [c.op for c in world.passed if c.op is None] == [None]
+
+
+def test_a_tapped_stop_leaves_alone_what_came_from_above() -> None:
+    world = Commune()
+    world.post(vo.ButtonEvent(button="dung", state="pressed", at_ns=world.mono))
+    assert silences(world) == []
+
+
+def test_a_held_stop_does_not_lift_an_officers_silence() -> None:
+    world = Commune()
+    world.ask("silence", on=True, zones=["*"])
+    world.passed.clear()
+    world.post(vo.ButtonEvent(button="dung", state="held", at_ns=world.mono))
+    assert silences(world) == []
+
+
+@pytest.mark.parametrize(
+    ("zones", "reached"), [(["*"], True), (["kind:sound"], True), (["cum-2"], True), (["loa"], False)]
+)
+def test_the_key_that_silences_reaches_the_clusters_of_its_zones_and_lifts_there(
+    zones: list[str], reached: bool
+) -> None:
+    key = {"id": "ngat", "pin": 9, "action": {"silence": True}, "zones": zones}
+    world = Commune(buttons=[*CONFIG["buttons"], key])
+    world.turn("ngat", True)
+    assert [on for on, _ in silences(world)] == ([True] if reached else [])
+    world.turn("ngat", False)
+    told = silences(world)
+    assert [on for on, _ in told] == ([True, False] if reached else [])
+    assert [version for _, version in told] == sorted({version for _, version in told})
+
+
+def test_a_live_microphone_does_not_reach_the_clusters_so_they_say_where_it_is_heard() -> None:
+    talk = {"id": "micro", "pin": 9, "action": {"microphone": True}}
+    world = Commune(buttons=[*CONFIG["buttons"], talk], microphone={"device": "m"})
+    world.post(
+        vo.LocalOpened(
+            play="local:micro:1", button="micro", message=vo.MICROPHONE, zones=["loa"], pressed_ns=world.mono
+        )
+    )
+    (command,) = world.passed
+    verdict = world.judged(command, "xa-mau-cum-1")
+    assert isinstance(verdict, Admitted)
+    chime, words = verdict.order.members["items"]
+    assert (verdict.order.members["class"], chime, words["text"]) == (
+        "emergency",
+        {"chime": "gong"},
+        world.config.talk_words,
+    )
 
 
 def test_a_station_without_a_key_passes_on_and_its_buttons_sound_here() -> None:

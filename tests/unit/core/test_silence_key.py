@@ -81,3 +81,21 @@ def test_a_key_that_is_taken_out_of_the_configuration_leaves_no_silence(world: W
     world.order("broadcast", broadcast("tin-1", media("a", 60, world)))
     world.advance(1)
     assert world.sounding() == "tin-1"
+
+
+@pytest.mark.parametrize("after_s", [0.5, 4.0], ids=["while it sounds", "between its repeats"])
+def test_a_silence_that_is_lifted_at_once_ends_an_alert_for_good_and_not_the_next(after_s: float) -> None:
+    """What a station does at its clusters when its stop button is held."""
+    world = World()
+    alert = broadcast("bao", {"chime": "siren"}, **{"class": "emergency"}, repeat={"interval_s": 10})
+    jti = world.order("broadcast", alert)
+    world.advance(after_s)
+    for version, on in ((1, True), (2, False)):
+        world.state_order("silence", {"version": version, "on": on, "zones": ["*"]}, "xa-mau")
+    heard = len(world.heard)
+    world.advance(60)
+    assert [what for *_, what in world.heard[heard:]] == []
+    assert world.states_of(jti)[-1] == ("failed/silenced" if after_s < 1 else "done")
+    world.order("broadcast", broadcast("bao-2", {"chime": "siren"}, **{"class": "emergency"}))
+    world.advance(1)
+    assert world.sounding() == "bao-2"

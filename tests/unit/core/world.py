@@ -216,6 +216,8 @@ class World:
         self.slow_decoders = False
         """Marks wait in `marks` until `decode`."""
         self.marks: list[ev.FeedMark] = []
+        self.dead_amplifiers: set[str] = set()
+        """Zones in which a button's message fails before its first sample."""
         self.talks: dict[str, str] = {}
         """Everyday microphones on the air: button → play."""
         self.drill_until_ns = 0
@@ -569,22 +571,24 @@ class World:
                 (fading if running.started else self._queue).append(ended)
         running = Sounding(open=vo.Open(play=play, zones=zones), begin=self.wall, zones=set(zones), closed=True)
         running.append(round(seconds * RATE), self.wall)
-        running.started = True
         self.on[play] = running
-        for zone in zones:
-            self._begin(zone, running)
-        self._queue.append(
-            vo.LocalStarted(
-                play=play,
-                button=button,
-                message=next(b.action.message or "" for b in self.config.buttons if b.id == button),
-                zones=zones,
-                pressed_ns=self.mono,
-                at_ns=self.mono,
-                submitted_ns=self.mono,
-                drill=self.mono < self.drill_until_ns,
-            )
+        opened = vo.LocalOpened(
+            play=play,
+            button=button,
+            message=next(b.action.message or "" for b in self.config.buttons if b.id == button),
+            zones=zones,
+            pressed_ns=self.mono,
+            drill=self.mono < self.drill_until_ns,
         )
+        self._queue.append(opened)
+        for zone in self.dead_amplifiers & set(zones):
+            self._queue.append(self._ended(running, zone, "relay-fault"))
+        running.started = True
+        for zone in sorted(running.zones):
+            self._begin(zone, running)
+        if running.zones:
+            fields = msgspec.structs.asdict(opened) | {"zones": sorted(running.zones)}
+            self._queue.append(vo.LocalStarted(at_ns=self.mono, submitted_ns=self.mono, **fields))
         self._queue.extend(fading)
 
     # what one sees

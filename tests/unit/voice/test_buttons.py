@@ -40,7 +40,7 @@ def test_a_pressed_emergency_button_plays_chime_and_message_as_often_as_configur
     rig.run(1000)
     started = rig.one(v.LocalStarted)
     assert (started.button, started.message, started.zones, started.pressed_ns) == ("fire", "fire", ["a", "b"], pressed)
-    assert started.submitted_ns - pressed <= 3 * MS
+    assert started.submitted_ns - pressed <= 5 * MS
     assert rig.sound(started.at_ns, 10_561) == [*[250] * 480, *[310] * 4800, *[250] * 480, *[310] * 4800, 0]
     assert [(e.zone, e.samples, e.reason) for e in rig.of(v.LocalEnded)] == [
         ("a", 10_560, "completed"),
@@ -75,7 +75,7 @@ def test_while_the_chain_warms_up_the_chime_sounds_already() -> None:
     pressed = rig.clock.now
     rig.press("fire")
     rig.run(2000)
-    assert rig.one(v.LocalStarted).submitted_ns - pressed <= 3 * MS
+    assert rig.one(v.LocalStarted).submitted_ns - pressed <= 5 * MS
     assert rig.one(v.LocalEnded, zone="a").samples == 10_560
 
 
@@ -88,7 +88,7 @@ def test_the_words_wait_for_the_last_relay_while_the_chime_loops_without_a_gap()
     started = rig.one(v.LocalStarted)
     assert [(e.relay, e.on) for e in rig.of(v.RelayEvent)][:2] == [("main", True), ("amp", True)]
     ready = rig.one(v.Power, zone="a", state="on").at_ns
-    assert ready - pressed == pytest.approx(703 * MS, abs=MS)
+    assert ready - pressed == pytest.approx(705 * MS, abs=MS)
     b = rig.sound(started.at_ns, 48_000, channel=1)
     words = b.index(310)
     assert min(b[:words]) == 250  # no gap; where the chime begins anew its loop still fades out
@@ -272,13 +272,14 @@ BUTTON = commune().buttons[0]
         ("a press", [(0, True), (50, False)], [("pressed", 0), ("released", 50)]),
         ("a glitch", [(0, True), (1, False)], []),
         ("bounce at the press", [(0, True), (0.5, False), (1, True), (60, False)], [("pressed", 0), ("released", 60)]),
-        ("bounce around the check", [(0, True), (2.9, False), (3.4, True)], [("pressed", 3.4)]),
+        ("a spike of a thunderstorm", [(0, True), (4.9, False)], []),
+        ("bounce around the check", [(0, True), (4.9, False), (5.4, True)], [("pressed", 5.4)]),
         (
             "bounce at the release",
             [(0, True), (50, False), (51, True), (52, False)],
             [("pressed", 0), ("released", 50)],
         ),
-        ("a tap", [(0, True), (4, False)], [("pressed", 0), ("released", 4)]),
+        ("a tap", [(0, True), (6, False)], [("pressed", 0), ("released", 6)]),
     ],
 )
 def test_contact(name: str, moves: list[tuple[float, bool]], facts: list[tuple[str, float]]) -> None:

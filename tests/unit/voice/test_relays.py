@@ -51,6 +51,21 @@ def test_a_button_sounds_through_a_relay_that_is_not_confirmed() -> None:
     assert rig.of(v.RelayEvent, on=True) == []
 
 
+@pytest.mark.parametrize("end", [v.EndLocal(), v.Lock(zones=["a", "b"])])
+def test_a_button_tells_that_it_takes_its_zones_before_anything_becomes_of_it(end: v.Command) -> None:
+    rig = one_zone()
+    rig.board.pressed.add("fire")
+    rig.voice.edge("fire", rig.clock.now)
+    rig.clock.now += 5 * MS
+    rig.sink.room = lambda now: False  # type: ignore[method-assign]  # not even the first period gets out
+    rig.turn()
+    opened = rig.one(v.LocalOpened)
+    assert (opened.button, opened.message, opened.zones) == ("fire", "fire", ["a", "b"])
+    rig.do(end)
+    assert [(e.play, e.zone, e.samples) for e in rig.of(v.LocalEnded)] == [(opened.play, z, 0) for z in ("a", "b")]
+    assert rig.of(v.LocalStarted) == []
+
+
 def test_so_does_an_alert_of_the_agent() -> None:
     rig = one_zone()
     play(rig, "e", "a", alert=True)
