@@ -20,6 +20,8 @@ END = "<!-- /numbers -->"
 PEERS = ("mpv", "mpd")
 """Columns of the table; other programs in the file follow. A row's `peer` is "program version" or "…, in which way"."""
 NOT_YET = "not measured yet"
+CITED = "cited"
+"""The way of a peer that was not measured in the same run; its note says where the figure is from."""
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -67,7 +69,7 @@ def figure(value: float) -> str:
 
 
 def table(rows: Rows) -> str:
-    """The table in Markdown; beneath it the reasons of what misses its bound or could not be measured."""
+    """The table in Markdown; beneath it the reasons of what misses its bound, could not be measured or is cited."""
     peers = {program: program for program in PEERS}
     for row in rows:
         if row.get("peer") and row["name"] in {line.name for line in LINES}:
@@ -82,6 +84,7 @@ def table(rows: Rows) -> str:
         cells = [f"**{_cell(ours, line)}**" if ours else NOT_YET, _bound(ours)]
         cells += [_peer(found, program, line) for program in peers]
         out.append(_row([line.what, *cells]))
+        notes += [f"- {row['peer']}: {row['note']}" for row in found if str(row.get("peer")).endswith(f", {CITED}")]
         if ours and not _kept(ours, line):
             notes.append(f"- {line.what}: bound not reached. {ours.get('note') or ''}".rstrip())
     return "\n".join([*out, *(["", *notes] if notes else [])])

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 from PIL import Image
 
@@ -76,6 +77,16 @@ def test_a_figure_stands_beside_those_of_its_peers(figures: ModuleType) -> None:
         "two cores were busy",
         "not measured: no card",
     ]
+
+
+def test_a_peer_that_is_cited_says_so_and_from_where(figures: ModuleType) -> None:
+    from province.bench.station import cited
+
+    rows = [row("order_to_sample_ms", target=50), msgspec.to_builtins(cited())]
+    lines = figures.table(rows).splitlines()
+    assert lines[0].endswith("| OBPlayer |")
+    assert next(line for line in lines if "emergency" in line).endswith("| cited: 23200 ms (p99 of 1) |")
+    assert next(line for line in lines if line.startswith("- ")).startswith("- OBPlayer, cited: not from this run: ")
 
 
 @pytest.mark.parametrize(
