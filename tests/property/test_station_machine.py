@@ -406,6 +406,10 @@ class StationMachine(RuleBasedStateMachine):
         self.failures = self.failures or mute
         self.world.mute_speech = mute
 
+    @rule(zone=st.sampled_from(["loa", "loa-2"]), dead=st.booleans())
+    def amplifier(self, zone: str, dead: bool) -> None:
+        (self.world.dead_amplifiers.add if dead else self.world.dead_amplifiers.discard)(zone)
+
     @rule()
     def voice_dies(self) -> None:
         self.world.lose_voice()
@@ -637,6 +641,7 @@ class StationMachine(RuleBasedStateMachine):
         assert not world.pipes, world.pipes
         assert not world.decoding, world.decoding
         assert not world.docs, world.docs
+        assert not world.unlogged(), world.unlogged()
         for order in self.orders.values():
             self.check_outcome(order)
 

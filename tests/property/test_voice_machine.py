@@ -144,6 +144,11 @@ class VoiceMachine(RuleBasedStateMachine):
         assert all(ended[key] <= self.opened[key] for key in ended)
 
     @invariant()
+    def a_zone_has_one_message_at_a_time(self) -> None:
+        for zone in NEEDS:
+            assert sum(p.local is not None for p in self.rig.voice.mixer.in_zone(zone)) <= 1
+
+    @invariant()
     def relays_are_what_the_zones_need(self) -> None:
         states = {z: self.rig.voice.mixer.power.state(z) for z in NEEDS}
         for relay, on in self.rig.board.relays.items():
@@ -166,9 +171,12 @@ class VoiceMachine(RuleBasedStateMachine):
         assert self.rig.voice.mixer.running_cards() == []
         assert list(self.rig.voice.pipes()) == []
         assert self.rig.wake is None
-        begun = Counter(z for e in self.rig.of(v.LocalStarted) for z in e.zones)
-        ended_local = Counter(e.zone for e in self.rig.of(v.LocalEnded))
-        assert all(ended_local[zone] >= count for zone, count in begun.items())
+        taken = Counter((e.play, z) for e in self.rig.of(v.LocalOpened) for z in e.zones)
+        assert Counter((e.play, e.zone) for e in self.rig.of(v.LocalEnded)) == taken
+        begun = Counter((e.play, z) for e in self.rig.of(v.LocalStarted) for z in e.zones)
+        assert begun <= taken, "what sounds was told before"
+        for e in self.rig.of(v.LocalEnded):
+            assert e.samples == 0 or (e.play, e.zone) in begun
         assert not self.microphone.speak(pcm_of(1, 1))
         for e in self.rig.of(v.Ended):
             assert e.samples == sum(e.segments)

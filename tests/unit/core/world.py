@@ -216,6 +216,8 @@ class World:
         self.slow_decoders = False
         """Marks wait in `marks` until `decode`."""
         self.marks: list[ev.FeedMark] = []
+        self.presses: dict[str, list[str]] = {}
+        """Zones that voice took for each press, by its play."""
         self.dead_amplifiers: set[str] = set()
         """Zones in which a button's message fails before its first sample."""
         self.talks: dict[str, str] = {}
@@ -404,6 +406,8 @@ class World:
             for zone, part in doc["parts"].items()
             if part.get("stretch_started") is not None
         }
+        known = {doc["id"] for doc in docs} | {e["bulletin"] for e in self.log}
+        self.presses = {play: zones for play, zones in self.presses.items() if play in known}
         logged = {(e["zone"], e["bulletin"], _epoch(e["started"])) for e in self.log if e["started"]}
         for stretch in self.stretches:
             if not self._is_among(stretch, stretch.bulletin, logged):
@@ -580,6 +584,7 @@ class World:
             pressed_ns=self.mono,
             drill=self.mono < self.drill_until_ns,
         )
+        self.presses[play] = zones
         self._queue.append(opened)
         for zone in self.dead_amplifiers & set(zones):
             self._queue.append(self._ended(running, zone, "relay-fault"))
@@ -678,6 +683,16 @@ class World:
                 entries.remove(mine[0])
                 yield from self._audit_entry(mine[0], stretch)
             yield from (f"an entry for what nobody heard: {e}" for e in entries)
+
+    def unlogged(self) -> list[str]:
+        """Presses that are over and left no entry for a zone that voice had taken for them."""
+        logged = {(e["bulletin"], e["zone"]) for e in self.log}
+        return [
+            f"no entry for {play} in {zone}"
+            for play, zones in self.presses.items()
+            for zone in zones
+            if (play, zone) not in logged
+        ]
 
     @staticmethod
     def _audit_entry(entry: dict[str, Any], stretch: Stretch) -> Iterator[str]:
