@@ -185,5 +185,8 @@ class VoiceMachine(RuleBasedStateMachine):
 
 TestVoiceMachine = VoiceMachine.TestCase
 TestVoiceMachine.settings = settings(
-    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=settings().max_examples * 2 // 5,
+    stateful_step_count=settings().stateful_step_count // 2,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
