@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import unicodedata
 from functools import lru_cache
 from itertools import groupby
@@ -112,6 +111,8 @@ def _find(folder: Path | None) -> list[_Face]:
 
 def _match(name: str) -> tuple[str, str] | None:
     """Ask fontconfig; None when it is not there or offers another family."""
+    import subprocess
+
     pair: list[str] = []
     for style in ("Regular", "Bold"):
         try:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.model.letters import ROOM, letter_px
 from agent.model.screen import Page, Rest
@@ -24,8 +26,7 @@ MAX_SHEETS = 60
 """Most sheets of one page of text; the last one ends with an ellipsis."""
 
 
-@dataclass(frozen=True)
-class Look:
+class Look(Struct, frozen=True):
     """Colours of a class, and its name as the law has it."""
 
     ground: Colour
@@ -45,8 +46,7 @@ MARK_GROUND: Colour = (255, 221, 0)
 MARK_INK: Colour = (0, 0, 0)
 
 
-@dataclass(frozen=True)
-class Text:
+class Text(Struct, frozen=True):
     """A line of text; `x`, `y` the start of its base line."""
 
     x: float
@@ -58,16 +58,14 @@ class Text:
     ground: Colour
 
 
-@dataclass(frozen=True)
-class Shape:
+class Shape(Struct, frozen=True):
     """A filled polygon."""
 
     points: tuple[tuple[float, float], ...]
     fill: Colour
 
 
-@dataclass(frozen=True)
-class Design:
+class Design(Struct, frozen=True):
     """What a board is like: `agent.model.config.Board`, as far as it concerns the layout."""
 
     pitch_mm: float | None = None
@@ -84,8 +82,7 @@ class Design:
         return math.ceil(letter_px(self.pitch_mm, self.viewing_m))
 
 
-@dataclass(frozen=True)
-class Running:
+class Running(Struct, frozen=True):
     """A line that is too long for its place and runs through it: `rows` full rows from `top` on. `text.x` is not used.
 
     `speed`: pixels a second.
@@ -97,8 +94,7 @@ class Running:
     speed: float
 
 
-@dataclass
-class Sheet:
+class Sheet(Struct):
     """One frame to be painted; a `picture` (letterboxed, or filling it) or the first moment of a `film` fills `area`.
 
     `code`: a QR code's address and the square in which it is drawn: left, top, side.
@@ -107,8 +103,8 @@ class Sheet:
     width: int
     height: int
     ground: Colour
-    shapes: list[Shape] = field(default_factory=list)
-    texts: list[Text] = field(default_factory=list)
+    shapes: list[Shape] = []
+    texts: list[Text] = []
     picture: str | None = None
     area: tuple[int, int, int, int] = (0, 0, 0, 0)
     fit: str = "whole"
@@ -126,8 +122,7 @@ class Measure(Protocol):
         """The ink's box: left, top, right, bottom, from the start of the base line."""
 
 
-@dataclass(frozen=True)
-class _Line:
+class _Line(Struct, frozen=True):
     text: str
     size: int
     bold: bool
@@ -443,8 +438,7 @@ def _gap(above: _Line, below: _Line) -> float:
     return above.size * GAP if above.head and not below.head else 0.0
 
 
-@dataclass
-class _Frame:
+class _Frame(Struct):
     """The fixed parts of a board: mark band on top, class strip, footer; and the area that is left."""
 
     width: int
@@ -454,7 +448,7 @@ class _Frame:
     mark: str
     issuer: str
     fonts: Measure
-    design: Design = field(default_factory=Design)
+    design: Design
 
     @property
     def small(self) -> bool:

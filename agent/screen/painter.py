@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from PIL import Image, ImageDraw, UnidentifiedImageError
-from PIL.JpegImagePlugin import JpegImageFile
 
 from agent.screen.fonts import Fonts
 from agent.screen.layout import QUIET, Running, Sheet, Text
@@ -151,8 +150,9 @@ def fit(path: str, width: int, height: int, *, fill: bool = False) -> Image.Imag
 
 def _per_pixel(image: Image.Image) -> float:
     """Bytes that decoding takes: for a progressive JPEG (ITU-T T.81 annex G) all its coefficients, 2 bytes each."""
-    if isinstance(image, JpegImageFile) and "progressive" in image.info:
-        samples = [h * v for _, h, v, _ in image.layer]
+    if image.format == "JPEG" and "progressive" in image.info:
+        layers: list[tuple[int, int, int, int]] = vars(image)["layer"]  # of JpegImageFile, not loaded for texts
+        samples = [h * v for _, h, v, _ in layers]
         return 2.0 * sum(samples) / max(samples) + 0.5
     return PER_PIXEL[image.format or "PNG"]
 
