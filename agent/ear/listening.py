@@ -54,16 +54,19 @@ class Listening:
         """A self-test's chime sounded; it is looked at when it must have come through."""
         self._checks.append(check)
 
-    def turn(self, now: int) -> Iterator[Noticed | Checked]:
+    def verdicts(self, now: int) -> Iterator[Checked]:
+        """Of the checks whose sound must have come through by now. Called often: somebody waits."""
+        for check in [c for c in self._checks if now > c.end_ns + LATEST_NS]:
+            self._checks.remove(check)
+            yield self._checked(check)
+
+    def turn(self, now: int) -> Iterator[Noticed]:
         """Called once a second."""
         deaf = now - self._came_ns > DEAF_NS
         if deaf != self._deaf:
             self._deaf = deaf
             detail = f"{self.monitor.id}: {self._failure or 'gives no sound'}" if deaf else ""
             yield Noticed("ear", self.monitor.id, detail, self.monitor.zone, deaf)
-        for check in [c for c in self._checks if now > c.end_ns + LATEST_NS]:
-            self._checks.remove(check)
-            yield self._checked(check)
         if not deaf and now - self._begun_ns > WINDOW_NS:
             yield from self._watch.judge(self._judgement(now), self._howl(now))
 

@@ -123,6 +123,7 @@ class Ear:
                     self._take_sent(self._tap)
                 else:
                     self._take_heard(fd)
+            self._verdicts()
             if time.monotonic() >= due:
                 due = max(due + TURN_S, time.monotonic())
                 self._turn()
@@ -151,7 +152,13 @@ class Ear:
             if due is not None and time.monotonic() >= due:
                 self._open(listening)
             for told in listening.turn(now):
-                self._tell(self._with_current(told) if isinstance(told, Checked) else told)
+                self._tell(told)
+
+    def _verdicts(self) -> None:
+        """Answer the checks that can be answered."""
+        for listening in self._listening:
+            for checked in listening.verdicts(time.monotonic_ns()):
+                self._tell(self._with_current(checked))
         for check in self._checks:  # nobody hears that zone: what its sensors say
             self._tell(self._with_current(Checked(check.zone, Verdict.UNKNOWN)))
         self._checks.clear()

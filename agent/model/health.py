@@ -45,7 +45,7 @@ class SelfTest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     level_db: float | None = None
     """How far the test tones stood out of what was heard before them, in dB."""
     current_ma: float | None = None
-    """Mean current of the line or amplifier during the tones."""
+    """Of the line or amplifier, as last read before the verdict."""
     reason: str | None = None
 
 
