@@ -50,6 +50,7 @@ from agent.model import voice as vo
 from agent.model.config import Station as Config
 from agent.model.records import PutValue, Snapshot
 from agent.model.time import Instant
+from agent.modem import Modem
 from agent.panel.desk import Desk
 from agent.ports import Link
 from agent.screen.client import Screens
@@ -139,6 +140,7 @@ class App:
         )
         self.loudness = Loudness(self.inbox, self.feeds)
         catalogue = Catalogue(config, _chimes(), self._media_path, self.speech.speaks)
+        self.modem = Modem()
         replay = ReplayMemory.load(snapshot, earliest)
         catalogue.messages.update(messages.recorded(data, [m.id for m in config.stored]))
         intake = Intake(config, trusted, replay, recurrence.check, REMOTE_KEYS.__contains__)
@@ -149,7 +151,7 @@ class App:
             intake,
             Ledger(tz, snapshot, Outbox.load(snapshot)),
             catalogue,
-            Reporter(config, machine.version(), machine.image(), lambda: machine.facts(data), now),
+            Reporter(config, machine.version(), machine.image(), self._facts, now),
             now,
         )
         self.owner.sign = self._signing(config)
@@ -198,6 +200,7 @@ class App:
         parts: list[tuple[str, Callable[[], object], Callable[[], object]]] = [
             ("voice", self.voice.start, self.voice.stop),
             ("ear", self.ear.start, self.ear.stop),
+            ("modem", self.modem.start, self.modem.stop),
             ("desk", self.desk.start, self.desk.stop),
             ("library", self.library.start, self.library.stop),
             ("feeds", self._prepare_feeds, self.feeds.stop),
@@ -227,6 +230,14 @@ class App:
                 self._turn()
             self._persist_floor()
         return 0
+
+    def _facts(self) -> dict[str, Any]:
+        """What this machine tells of itself; what a modem tells stands beside its network."""
+        device = None if self.config.microphone is None else self.config.microphone.device
+        found = machine.facts(Path(self.config.data_dir), device)
+        if modem := self.modem.facts():
+            found["network"] = found.get("network", {}) | modem
+        return found
 
     def _turn(self) -> None:
         now = self.now()

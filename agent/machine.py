@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 import sys
@@ -18,6 +19,13 @@ from agent import __version__
 
 IMAGE_FILE = Path("/etc/tram-image.json")
 """Written by the image build: `{"name": …, "built": epoch seconds}`."""
+CARDS = Path("/proc/asound")
+CHOSEN = Path("/proc/device-tree/chosen")
+RESETS = {
+    "power/power_reset": ((0b10, "under-voltage"), (0b1, "over-voltage"), (0b100, "over-temperature")),
+    "bootloader/rsts": ((0x1000, "power-on"), (0x7, "debugger"), (0x70, "restart"), (0x700, "restart")),
+}
+"""Registers in the order in which they are believed (Raspberry Pi 5 has the first), and what their bits mean."""
 FIRST = -10
 """The niceness of threads on which an emergency depends."""
 BUILT = 1_795_392_000
@@ -47,8 +55,11 @@ def image_time() -> float:
     return max(float(BUILT), float(_image().get("built", 0)))
 
 
-def facts(data: Path) -> dict[str, Any]:
-    """Disk, temperature, memory, network: what can be read. What cannot is absent."""
+def facts(data: Path, microphone: str | None = None) -> dict[str, Any]:
+    """Disk, temperature, memory, network: what can be read. What cannot is absent.
+
+    `microphone`: the ALSA name of the station's microphone, to tell whether it is plugged in.
+    """
     found: dict[str, Any] = {}
     with contextlib.suppress(OSError):
         usage = shutil.disk_usage(data)
@@ -64,7 +75,38 @@ def facts(data: Path) -> dict[str, Any]:
     network = _network()
     if network is not None:
         found["network"] = network
+    reset = _reset()
+    if reset is not None:
+        found["reset"] = reset
+    plugged = None if microphone is None else card_is_there(microphone)
+    if plugged is not None:
+        found["microphone"] = {"plugged": plugged}
     return found
+
+
+def card_is_there(device: str, cards: Path = CARDS) -> bool | None:
+    """Whether the sound card that an ALSA name ("plughw:CARD=Device", "hw:1,0") means is plugged in.
+
+    None when the name means no certain card.
+    """
+    card = re.match(r"(?:plug)?hw:(?:CARD=)?([A-Za-z0-9_]+)", device)
+    if card is None or not cards.is_dir():
+        return None
+    return (cards / (f"card{card[1]}" if card[1].isdigit() else card[1])).exists()
+
+
+def _reset(chosen: Path = CHOSEN) -> dict[str, str] | None:
+    """Why this Raspberry Pi has started: its firmware's word in the device tree. None on other machines.
+
+    `code` is the register as it stands there, `reason` what it means. An orderly restart uses the watchdog too.
+    """
+    for name, reasons in RESETS.items():
+        with contextlib.suppress(OSError):
+            code = int.from_bytes((chosen / name).read_bytes()[:4], "big")
+            reason = next((word for bits, word in reasons if code & bits), None)
+            if reason is not None:
+                return {"code": f"{code:#x}", "reason": reason}
+    return None
 
 
 def _network() -> dict[str, Any] | None:

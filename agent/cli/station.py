@@ -9,7 +9,7 @@ import click
 
 from agent.cli import show
 from agent.cli.context import Context, common, pass_context
-from agent.cli.language import _, titled, word, yes_no
+from agent.cli.language import _, fact, fault_word, titled, word, yes_no
 
 
 @click.command(help=_("Show what the station is doing: zones, relays, faults, connection, the next programmes."))
@@ -30,20 +30,19 @@ def status(context: Context, as_json: bool) -> None:
 def _status(context: Context, document: dict[str, Any]) -> None:
     shown = {"zones", "relays", "faults", "next", "clusters", "silences", "frames"}
     rest = {k: v for k, v in document.items() if k not in shown}
-    facts = [(_LABELS[k]() if k in _LABELS else k, v) for k, v in _flat(context, rest)]
-    show.table([_("Station"), ""], facts)
+    show.table([_("Station"), ""], [(fact(name), v) for name, v in _flat(context, rest)])
     zones = list(_named(document.get("zones")))
+    names = {zone_id: str(z.get("name") or zone_id) for zone_id, z in zones}
     if zones:
-        rows = [_zone_row(context, name, zone) for name, zone in zones]
+        rows = [_zone_row(context, names[zone_id], zone) for zone_id, zone in zones]
         styles = [
             "bold red" if z.get("class") == "emergency" else "green" if z else None
             for z in map(_owner, (z for _n, z in zones))
         ]
+        head = [_("Zone"), _("Kind"), _("State"), _("Source"), _("On air"), _("From"), _("Since"), _("Level")]
         click.echo()
-        show.table(
-            [_("Zone"), _("Kind"), _("State"), _("On air"), _("From"), _("Since"), _("Level")], rows, styles=styles
-        )
-    lines = [_line_row(context, name, z) for name, z in zones if "line" in z]
+        show.table([*head, _("Played today")], rows, styles=styles)
+    lines = [_line_row(context, names[zone_id], z) for zone_id, z in zones if "line" in z]
     if lines:
         click.echo()
         head = [_("Zone"), _("Line"), _("Amplifier"), _("Measured"), _("Last self-test")]
@@ -52,63 +51,49 @@ def _status(context: Context, document: dict[str, Any]) -> None:
     if relays:
         click.echo()
         show.table([_("Relay"), _("State")], relays)
-    clusters = [
-        (
-            c.get("name") or name,
-            c.get("hamlet"),
-            yes_no(c["online"]) if "online" in c else word("unknown"),
-            context.clock(c.get("seen")),
-            word(f"line-{c['line']}") if "line" in c else None,
-            ", ".join(c["plays"].values()) if isinstance(c.get("plays"), dict) else None,
-        )
-        for name, c in _named(document.get("clusters"))
-    ]
+    clusters = list(_named(document.get("clusters")))
     if clusters:
         click.echo()
-        show.table([_("Cluster"), _("Hamlet"), _("Online"), _("Last seen"), _("Line"), _("On air")], clusters)
+        head = [_("Cluster"), _("Hamlet"), _("Online"), _("Last seen"), _("Line"), _("Measured"), _("Last self-test")]
+        show.table([*head, _("On air")], [_cluster_row(context, name, c) for name, c in clusters])
+    names |= {cluster_id: str(c.get("name") or cluster_id) for cluster_id, c in clusters}
     silences = [
-        (s.get("issuer") or s.get("iss"), s.get("zones"), context.clock(s.get("until")))
+        (s.get("issuer") or s.get("iss"), _called(s.get("zones"), names), context.clock(s.get("until")))
         for s in _dicts(document.get("silences"))
     ]
     if silences:
         click.echo()
         show.table([_("Silenced by"), _("Zones"), _("Until")], silences, styles=["red"] * len(silences))
-    faults = [(f.get("what"), f.get("detail"), context.clock(f.get("since"))) for f in _dicts(document.get("faults"))]
+    faults = [_fault_row(f, names) for f in _dicts(document.get("faults"))]
     click.echo()
     if faults:
-        show.table([_("Fault"), _("Detail"), _("Since")], faults, styles=["red"] * len(faults))
+        show.table([_("Fault"), _("Where"), _("Code"), _("For the technician")], faults, styles=["red"] * len(faults))
     else:
         click.echo(_("No faults."))
     programmes = _dicts(document.get("next"))
     if programmes:
         click.echo()
-        _programmes(context, programmes)
+        _programmes(context, programmes, names)
 
 
-_LABELS: dict[str, Any] = {
-    "device": lambda: _("Device"),
-    "name": lambda: _("Name"),
-    "unit": lambda: _("Unit"),
-    "at": lambda: _("At"),
-    "online": lambda: _("Source connected"),
-    "since": lambda: _("Running since"),
-    "agent": lambda: _("Version"),
-    "image": lambda: _("Image"),
-    "clock.trusted": lambda: _("Time certain"),
-    "clock.offset_ms": lambda: _("Clock offset, ms"),
-    "outbox.rows": lambda: _("Reports waiting"),
-    "outbox.dropped": lambda: _("Reports lost"),
-    "disk.free_mb": lambda: _("Disk free, MB"),
-    "disk.read_only": lambda: _("Disk read-only"),
-    "log": lambda: _("Play log head"),
-    "rev": lambda: _("Revision"),
-    "temperature_c": lambda: _("Temperature, °C"),
-}
+def _called(zones: object, names: dict[str, str]) -> object:
+    """Zones by the names that people know."""
+    return [names.get(str(z), z) for z in zones] if isinstance(zones, list) else zones
+
+
+def _fault_row(fault: dict[str, Any], names: dict[str, str]) -> list[object]:
+    """What is wrong in words, where by name, the stable word, and what the part that found it has said."""
+    what, *where = str(fault.get("what", "")).split("@")
+    places = ", ".join(names.get(place, place) for place in where) or None
+    return [fault_word(what), places, what, fault.get("detail")]
+
+
 _TIMES = frozenset({"at", "since"})
+_WORDS = frozenset({"network.type", "reset.reason"})
 
 
 def _flat(context: Context, value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Members of members as dotted names, with booleans and times in words."""
+    """Members of members as dotted names, with booleans, times and states in words."""
     for key, member in value.items():
         name = f"{prefix}{key}"
         if isinstance(member, dict):
@@ -117,8 +102,18 @@ def _flat(context: Context, value: dict[str, Any], prefix: str = "") -> Iterator
             yield name, yes_no(member)
         elif key in _TIMES:
             yield name, context.clock(member)
+        elif name == "uptime_s" and isinstance(member, int):
+            yield name, _duration(member)
+        elif name in _WORDS:
+            yield name, word(member)
         elif member is not None:
             yield name, member
+
+
+def _duration(seconds: int) -> str:
+    days, rest = divmod(seconds, 86_400)
+    clock = f"{rest // 3600}:{rest // 60 % 60:02d}:{rest % 60:02d}"
+    return _("{days} days {clock}").format(days=days, clock=clock) if days else clock
 
 
 def _owner(zone: dict[str, Any]) -> dict[str, Any]:
@@ -140,20 +135,52 @@ def _zone_row(context: Context, name: str, zone: dict[str, Any]) -> list[object]
     since = owner.get("since") or zone.get("since")
     level = zone.get("level_dbfs")
     level = f"{level:.1f} dBFS" if isinstance(level, int | float) else None
-    return [name, word(zone.get("kind", "")), word(state), title, owner.get("iss"), context.clock(since), level]
+    played = zone.get("played_today_s")
+    return [
+        name,
+        word(zone.get("kind", "")),
+        word(state),
+        word(zone["mode"]) if "mode" in zone else None,
+        title,
+        owner.get("issuer") or owner.get("iss"),
+        context.clock(since),
+        level,
+        _duration(played) if isinstance(played, int) else None,
+    ]
 
 
 def _line_row(context: Context, name: str, zone: dict[str, Any]) -> list[object]:
     """What is known of a zone's line, amplifier and loudspeakers."""
-    units = (("current_ma", "mA"), ("supply_v", "V"), ("temperature_c", "°C"))
-    measured = ", ".join(f"{zone[key]:.1f} {unit}" for key, unit in units if isinstance(zone.get(key), int | float))
     amplifier = word("on" if zone["amplifier"] else "off") if "amplifier" in zone else None
-    test = zone.get("test")
-    told = None
-    if isinstance(test, dict):
-        level = f" {test['level_db']:.0f} dB" if isinstance(test.get("level_db"), int | float) else ""
-        told = f"{word(test.get('verdict', ''))}{level} ({context.clock(test.get('at'))})"
-    return [zone.get("name") or name, word(f"line-{zone.get('line')}"), amplifier, measured or None, told]
+    return [name, word(f"line-{zone.get('line')}"), amplifier, _measured(zone), _last_test(context, zone)]
+
+
+def _cluster_row(context: Context, name: str, cluster: dict[str, Any]) -> list[object]:
+    """What is known of a cluster."""
+    plays = cluster.get("plays")
+    return [
+        cluster.get("name") or name,
+        cluster.get("hamlet"),
+        yes_no(cluster["online"]) if "online" in cluster else word("unknown"),
+        context.clock(cluster.get("seen")),
+        word(f"line-{cluster['line']}") if "line" in cluster else None,
+        _measured(cluster),
+        _last_test(context, cluster),
+        ", ".join(plays.values()) if isinstance(plays, dict) else None,
+    ]
+
+
+def _measured(row: dict[str, Any]) -> str | None:
+    units = (("current_ma", "mA"), ("supply_v", "V"), ("temperature_c", "°C"))
+    return ", ".join(f"{row[key]:.1f} {unit}" for key, unit in units if isinstance(row.get(key), int | float)) or None
+
+
+def _last_test(context: Context, row: dict[str, Any]) -> str | None:
+    test = row.get("test")
+    if not isinstance(test, dict):
+        return None
+    level = f" {test['level_db']:.0f} dB" if isinstance(test.get("level_db"), int | float) else ""
+    return f"{word(test.get('verdict', ''))}{level} ({context.clock(test.get('at'))})"
 
 
 def _named(value: object) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -179,15 +206,15 @@ def _dicts(value: object) -> list[dict[str, Any]]:
     return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []
 
 
-def _programmes(context: Context, programmes: list[dict[str, Any]]) -> None:
+def _programmes(context: Context, programmes: list[dict[str, Any]], names: dict[str, str] | None = None) -> None:
     head = [_("Time"), _("Programme"), _("Class"), _("From"), _("Zones"), _("State"), _("Missing")]
     rows = [
         [
             context.clock(p.get("at")),
             p.get("title"),
             word(p.get("class", "")),
-            p.get("iss"),
-            p.get("zones"),
+            p.get("issuer") or p.get("iss"),
+            _called(p.get("zones"), names or {}),
             word(p.get("state", "")),
             p.get("missing"),
         ]

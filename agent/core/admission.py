@@ -429,6 +429,7 @@ class Admission(Airing):
             "title": title,
             "class": class_.value,
             "iss": iss,
+            "issuer": self.config.trust.called(iss),
             "id": bulletin,
             "zones": zones,
             "state": state,

@@ -202,6 +202,7 @@ def coming(station: Gate) -> list[dict[str, Any]]:
             "title": row.title,
             "class": row.class_,
             "iss": row.by,
+            "issuer": station.config.trust.called(row.by),
             "id": row.bulletin,
             "zones": [v.cluster.id for d, v in station.clusters.views.items() if station.passing.reaches(row, d)],
             "state": "passed-on",

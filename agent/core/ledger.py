@@ -10,7 +10,7 @@ import msgspec
 from agent.core.outbox import Outbox
 from agent.core.programme import Part, Programme, Stage, State
 from agent.model.orders import Class
-from agent.model.playlog import Head, LogEntry, Result, chain, encode
+from agent.model.playlog import Head, LogEntry, Result, chain, encode, played_s
 from agent.model.records import AppendLog, Snapshot, Write
 
 WEIGHT = {Class.NORMAL: 1, Class.PRIORITY: 2, Class.EMERGENCY: 3}
@@ -24,10 +24,25 @@ class Ledger:
         self.outbox = outbox
         self.head = Head(snapshot.log_n, snapshot.log_hash)
         self._writes: list[Write] = []
+        self._day, self._played = snapshot.played[0], dict(snapshot.played[1])
 
     def time(self, at: float) -> str:
         """RFC 3339 with milliseconds, in the station's time zone."""
         return datetime.fromtimestamp(at, self._tz).isoformat(timespec="milliseconds")
+
+    def played(self, zone: str, now: float, since: float | None = None) -> float:
+        """Seconds that the zone was on the air today, the stretch that began at `since` and goes on included."""
+        today = datetime.fromtimestamp(now, self._tz)
+        before = self._played.get(zone, 0.0) if today.date().isoformat() == self._day else 0.0
+        return before + (0.0 if since is None else played_s(datetime.fromtimestamp(since, self._tz), today))
+
+    def _count(self, zone: str, started: float, ended: float) -> None:
+        end = datetime.fromtimestamp(ended, self._tz)
+        day = end.date().isoformat()
+        if day != self._day:
+            self._day, self._played = day, {}
+        seconds = played_s(datetime.fromtimestamp(started, self._tz), end)
+        self._played[zone] = self._played.get(zone, 0.0) + seconds
 
     def write(self, *writes: Write) -> None:
         """Add to this event's transaction."""
@@ -118,6 +133,8 @@ class Ledger:
             ),
         )
         self.head = Head(entry.n, entry.hash)
+        if started is not None:
+            self._count(zone, started, ended)
         self.write(AppendLog(n=entry.n, entry=encode(entry)))
         self.event("log", ended, WEIGHT[p.class_], {"entry": entry.to_dict()})
 

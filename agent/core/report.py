@@ -264,15 +264,18 @@ class Reporter:
         zones: dict[str, Any] = {}
         for z in self._config.zones:
             zone: dict[str, Any] = {"kind": z.kind, "name": z.name, "tags": z.tags}
+            owner = station.owner(z.id)
             if z.id in self.health.zones:
                 zone |= {"volume_db": z.gain_db} | health.health_row(self.health.zones[z.id], time)
+                zone["mode"] = station.mode(z, owner)
+            since = None if owner is None else owner.parts[z.id].stretch_started
+            zone["played_today_s"] = round(station.ledger.played(z.id, now.wall, since))
             if z.id in self._films:
                 zone["film"] = self._films[z.id]
             if z.id in self._power:
                 zone["power"] = self._power[z.id]
             if self._levels.get(z.id) is not None:
                 zone["level_dbfs"] = self._levels[z.id]
-            owner = station.owner(z.id)
             if owner is not None:
                 zone["owner"] = {
                     "bulletin": owner.id,
@@ -284,7 +287,6 @@ class Reporter:
                 }
                 if owner.drill:
                     zone["owner"]["drill"] = True
-                since = owner.parts[z.id].stretch_started
                 if since is not None:
                     zone["owner"]["since"] = time(since)
             zones[z.id] = zone
@@ -318,6 +320,9 @@ class Reporter:
             ],
             "next": station.coming(now, 24 * 3600.0),
         }
+        place = self._config.device.position
+        if place is not None:
+            status["position"] = {"lat": place.lat, "lon": place.lon}
         if "parent" in self._links:
             status["parent"] = {"online": self._links["parent"]}
         if self._relays:

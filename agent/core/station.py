@@ -31,6 +31,7 @@ from agent.model import config as conf
 from agent.model import events as ev
 from agent.model import orders, screen
 from agent.model import voice as vo
+from agent.model.config import Zone
 from agent.model.ear import Checked, EarLost, Measured, Noticed, Ready
 from agent.model.health import ClusterSeen, Sensed
 from agent.model.orders import Class, OnLate, Reason, Resume
@@ -460,6 +461,15 @@ class Station(Admission):
         if zones != self._idle and self.voice_up:
             self._idle = zones
             self._act.append(do.ToVoice(vo.Idle(zones=zones)))
+
+    def mode(self, zone: Zone, owner: Programme | None) -> str:
+        """What a sound zone gives out: "microphone", "relay" (tiếp âm), "programme", "external" or "none"."""
+        if owner is not None:
+            spoken = any(b.id == owner.by_whom and b.action.microphone for b in self.config.buttons)
+            live = any(item.relay is not None or item.stream is not None for item in owner.items)
+            return "microphone" if spoken else "relay" if live else "programme"
+        external = zone.idle.source == "external" and (not zone.idle.power or zone.id in self._idle)
+        return "external" if external else "none"
 
     def _clock_set(self, now: Instant) -> None:
         """The wall clock was set: what was counted from a wrong time goes on by the right one."""

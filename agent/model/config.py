@@ -23,6 +23,13 @@ MEDIA_ADDRESS = r"\Ahttps://[A-Za-z0-9.:\[\]-]+/media\Z"
 Seconds = Annotated[float, Meta(ge=0, le=3600)]
 
 
+class Position(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where the device stands (WGS 84), for the province's map."""
+
+    lat: Annotated[float, Meta(ge=-90, le=90)]
+    lon: Annotated[float, Meta(ge=-180, le=180)]
+
+
 class Device(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Who this device is. `id` is the certificate's CN and the MQTT client id, for life."""
 
@@ -32,6 +39,7 @@ class Device(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     aliases: list[Annotated[str, Meta(min_length=1, max_length=64)]] = []
     groups: list[AuthorityId] = []
     role: Literal["station", "cluster", "board"] = "station"
+    position: Position | None = None
 
 
 class Mqtt(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

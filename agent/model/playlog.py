@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
@@ -103,6 +104,36 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     def payload(self) -> bytes:
         """The bytes that are signed: RFC 8785 of `{at, hash, n}`."""
         return rfc8785.dumps({"at": self.at, "hash": self.hash, "n": self.n})
+
+
+def played_s(started: datetime, ended: datetime) -> float:
+    """Of a stretch, the seconds that fall on the day of its end: `ended` says in which time zone a day is meant."""
+    midnight = ended.replace(hour=0, minute=0, second=0, microsecond=0)
+    return max(0.0, (ended - max(started, midnight)).total_seconds())
+
+
+class Sounded(Struct, frozen=True):
+    """Of an entry, where and when it sounded."""
+
+    zone: str = ""
+    started: str | None = None
+    ended: str | None = None
+
+
+def newest_day(newest_first: Iterable[Sounded]) -> tuple[str, dict[str, float]]:
+    """The day (a date) of the newest entry, and how many seconds each zone was on the air on it.
+
+    Takes no more of the entries than that day has, and one.
+    """
+    day, zones = "", dict[str, float]()
+    for stretch in newest_first:
+        if stretch.ended is None or (day and stretch.ended[:10] != day):
+            break
+        day = stretch.ended[:10]
+        if stretch.started is not None:
+            seconds = played_s(datetime.fromisoformat(stretch.started), datetime.fromisoformat(stretch.ended))
+            zones[stretch.zone] = zones.get(stretch.zone, 0.0) + seconds
+    return day, zones
 
 
 def digest(entry: Mapping[str, Any]) -> str:

@@ -96,6 +96,8 @@ class Snapshot(Struct, kw_only=True):
     values: dict[str, bytes] = {}
     log_n: int = 0
     log_hash: str = "0" * 64
+    played: tuple[str, dict[str, float]] = ("", {})
+    """The newest day of the play log (as a date), and how many seconds each zone was on the air on it."""
     empty: bool = True
     """The store was new: nothing issued before the image time is accepted."""
     detail: str | None = None

@@ -58,6 +58,10 @@ class ZoneStatus(Struct, kw_only=True):
         None
     )
     owner: OwnerStatus | None = None
+    mode: Annotated[
+        str, Meta(description="programme, relay, microphone, external (an old source is heard) or none")
+    ] = "none"
+    played_today_s: Annotated[int, Meta(description="seconds on the air since midnight, by the play log")] = 0
     line: str | None = None
     amplifier: bool | None = None
     temperature_c: Annotated[float, Meta(description="°C")] | None = None
@@ -116,5 +120,17 @@ class Status(Struct, kw_only=True):
     undervoltage: Annotated[bool, Meta(description="the device's own supply is too low now")] | None = None
     network: Annotated[
         dict[str, Any],
-        Meta(description="interface; type: lan, wifi or mobile; received_mb, sent_mb: MiB since the interface is up"),
+        Meta(
+            description="interface; type: lan, wifi or mobile; received_mb, sent_mb: MiB since the interface is up; "
+            "by ModemManager: operator, technology, signal_percent"
+        ),
+    ] = {}
+    position: Annotated[dict[str, float], Meta(description="lat, lon: degrees (WGS 84), by the configuration")] = {}
+    microphone: Annotated[dict[str, bool], Meta(description="plugged: the microphone's sound card is there")] = {}
+    reset: Annotated[
+        dict[str, str],
+        Meta(
+            description="why the machine has started: code, the firmware's register; reason: power-on, restart, "
+            "debugger, under-voltage, over-voltage or over-temperature"
+        ),
     ] = {}

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from agent.model.events import CommitFailed, Committed
-from agent.model.playlog import Checkpoint, Head
+from agent.model.playlog import Checkpoint, Head, Sounded, newest_day
 from agent.model.records import (
     AppendLog,
     DropOut,
@@ -271,6 +271,7 @@ def snapshot(connection: sqlite3.Connection) -> Snapshot:
             values={_str(r["key"]): _bytes(r["value"]) for r in rows("SELECT * FROM named")},
             log_n=head.n,
             log_hash=head.hash,
+            played=_played(connection),
         )
     except (msgspec.MsgspecError, TypeError, ValueError, OverflowError) as error:
         raise _DamagedError(f"a row does not hold what it should: {error}") from error
@@ -292,6 +293,11 @@ def _log_head(connection: sqlite3.Connection) -> Head:
         return Head(_int(row[0]), msgspec.json.decode(_bytes(row[1]), type=_Sealed).hash)
     row = connection.execute("SELECT n, hash FROM checkpoint").fetchone()
     return Head() if row is None else Head(_int(row[0]), _str(row[1]))
+
+
+def _played(connection: sqlite3.Connection) -> tuple[str, dict[str, float]]:
+    rows = connection.execute("SELECT entry FROM playlog ORDER BY n DESC")  # read no further than that day
+    return newest_day(msgspec.json.decode(_bytes(raw), type=Sounded) for (raw,) in rows)
 
 
 class _Sealed(msgspec.Struct):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import wave
 from array import array
 from datetime import datetime, timedelta
@@ -12,11 +13,15 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from agent.cli.language import REASONS, reason, use
+from agent.cli.language import FAULTS, REASONS, fault_word, reason, use
+from agent.core.health import BROKEN
+from agent.core.station import RELAY_FAULTS
+from agent.ear.watch import DETAILS
 from agent.model.orders import Reason
 from agent.model.voice import RATE
 from tests.unit.cli.stage import Refusal, Stage
 
+ROOT = Path(__file__).parents[3]
 HANOI = ZoneInfo("Asia/Ho_Chi_Minh")
 STATUS = {
     "device": "xa-mau",
@@ -133,6 +138,7 @@ def test_status_shows_owner_relays_faults_and_what_is_next(stage: Stage) -> None
         "on air",
         "-17.2 dBFS",
         "tang-am",
+        "no connection to the source system",
         "source-silent",
         "Tiếp âm",
         "23/11 17:00",
@@ -361,3 +367,58 @@ def test_a_file_that_is_no_sound_is_refused_as_a_recording(stage: Stage, tmp_pat
     done = stage.tram("record", "so-tan", "--file", str(tmp_path / "x.mp3"))
     assert done.code == 1
     assert "cannot be read as sound" in done.err
+
+
+ALARM = re.compile(
+    r"""(?<!case vo.)\b(?:Alarm|alarm|_alarm|fault|_fault|Fault|Noticed|ScreenFault|_tell)\("""
+    r"""\s*(?:self, view, |station, view, )?(?:what=)?"([a-z-]+)\""""
+)
+
+
+def alarm_words() -> set[str]:
+    """Every stable word of a fault or alarm that stands in the agent's source; a part's own words behind its prefix."""
+    found: set[str] = set()
+    for file in (ROOT / "agent").rglob("*.py"):
+        prefix = {"voice": "voice-", "screen": "screen-"}.get(file.relative_to(ROOT / "agent").parts[0], "")
+        text = file.read_text("utf-8")
+        found |= {prefix + word for word in ALARM.findall(text)} | set(re.findall(r'"(cluster-[a-z]+)"', text))
+    found |= {f"relay-{what}" for what in RELAY_FAULTS} | {f"{link}-silent" for link in ("source", "parent")}
+    return found | {f"line-{state.value}" for state in BROKEN} | set(DETAILS)
+
+
+def test_every_fault_that_a_station_can_tell_has_words_in_both_languages() -> None:
+    told = alarm_words()
+    assert {"ear-lost", "cluster-lies", "voice-sink", "screen-film", "relay-stuck", "line-open", "air-dead"} <= told
+    assert told - set(FAULTS) == set()
+    use("vi")
+    vietnamese = {name: fault_word(name) for name in FAULTS}
+    use("en")
+    assert all(vietnamese[name] not in {name, fault_word(name)} for name in FAULTS)
+
+
+def test_every_member_of_the_status_has_words_in_both_languages(stage: Stage) -> None:
+    facts = {
+        "disk": {"free_mb": 1, "total_mb": 2},
+        "network": {"interface": "wwan0", "type": "mobile", "received_mb": 1, "sent_mb": 1}
+        | {"operator": "Viettel", "technology": "lte", "signal_percent": 71},
+        "position": {"lat": 9.9, "lon": 106.3},
+        "microphone": {"plugged": False},
+        "reset": {"code": "0x1000", "reason": "power-on"},
+        "uptime_s": 90_061,
+        "undervoltage": False,
+        "temperature_c": 48.0,
+        "voice": {"version": "0.1.0", "pid": 7},
+        "drill": False,
+        "parent": {"online": True},
+        "faults": [{"what": "howl@nghe-1@loa-xa", "detail": "a tone stands that nobody sent: 2310 Hz"}],
+    }
+    stage.start(status=STATUS | facts)
+    for lang, words in {
+        "en": ["Mobile signal, %", "mobile network", "1 days 1:01:01", "switched on", "a loudspeaker howls", "no"],
+        "vi": ["Sóng di động, %", "mạng di động", "1 ngày 1:01:01", "bật máy", "một loa bị hú", "không"],
+    }.items():
+        out = stage.tram("status", "--lang", lang).out
+        for word in words:
+            assert word in out
+        raw = re.findall(r"^[a-z_]+(?:\.[a-z_]+)+ |^[a-z]+_[a-z_]+ ", out, re.MULTILINE)
+        assert [name for name in raw if name.strip() not in {"something_new.unit_v"}] == []

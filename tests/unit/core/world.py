@@ -27,6 +27,7 @@ from agent.model import screen
 from agent.model import voice as vo
 from agent.model.config import Station as Config
 from agent.model.ear import Check
+from agent.model.playlog import Sounded, newest_day
 from agent.model.records import (
     AppendLog,
     DropOut,
@@ -278,6 +279,7 @@ class World:
             values=dict(self.values),
             log_n=self.log[-1]["n"] if self.log else 0,
             log_hash=self.log[-1]["hash"] if self.log else "0" * 64,
+            played=newest_day(msgspec.convert(entry, Sounded) for entry in reversed(self.log)),
             empty=not self.orders,
         )
         trusted = self.province.trusted()

@@ -284,7 +284,7 @@ def test_a_row_of_the_wrong_kind_counts_as_damage(db: Path) -> None:
 
 
 def test_damage_found_at_work_fails_the_batch_and_is_set_aside_at_the_next_start(db: Path) -> None:
-    entries = chained(*(log_entry(title="x" * 180) for _ in range(200)))
+    entries = chained(*(log_entry(title="x" * 180, ended="2025-11-19T05:10:00+07:00") for _ in range(199)), log_entry())
     with opened(db) as (store, _, events):
         store.submit(1, [append(e) for e in entries])
         events.outcome(1)
