@@ -170,6 +170,7 @@ class App:
             do.ToEar: lambda c: self.ear.send(c.command),
             do.StartFeed: self._start_feed,
             do.HandFeed: self._hand_feed,
+            do.ExtendFeed: lambda c: self.feeds.extend(c.play, c.segment, c.seconds),
             do.DropFeeds: self._drop_feeds,
             do.ToScreen: lambda c: self.screens.send(c.zone, c.command),
             do.Speak: lambda c: self.speech.render(c.key, c.text, c.lang, urgency=c.urgency),

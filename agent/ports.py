@@ -92,6 +92,9 @@ class Feeds(Protocol):
     def open(self, play: str, segment: int, pieces: Sequence[Piece], skip_samples: int = 0) -> int:
         """Start decoding `pieces` into one pipe and return its read end (the caller closes it after handing it on)."""
 
+    def extend(self, play: str, segment: int, seconds: float) -> None:
+        """A live segment ends so many seconds from now, not when it was to. Nothing happens where it has ended."""
+
     def close(self, play: str) -> None:
         """End all children of a play."""
 

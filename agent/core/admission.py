@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import msgspec
@@ -15,6 +16,7 @@ from agent.core.examination import Examination
 from agent.core.intake import Admitted, Ignored, RefusalEvent, Refused, Rejected, Repeated
 from agent.core.ledger import WEIGHT
 from agent.core.outcomes import AHEAD_S
+from agent.core.plays import Play
 from agent.core.programme import By, Part, Programme, Stage, State
 from agent.core.readiness import LATE_S
 from agent.core.recurrence import parse_time
@@ -218,7 +220,12 @@ class Admission(Airing):
             elif not p.overrides and (bar := rules.barred(self._zones[zone], p.start, self.tz)):
                 part.reason = bar.value
         offered = b.class_ is Class.NORMAL and self.offered(order.iss)
-        for former in self._bulletins(p.iss, p.id):
+        formers = self._bulletins(p.iss, p.id)
+        if len(formers) == 1 and self._renews(formers[0], p):
+            self.ledger.write(*self.intake.consume(admitted, self.ledger.programme_ack(p, now.wall) or b""))
+            self._renew(formers[0], p, now)
+            return None, None
+        for former in formers:
             # The same bulletin again: a renewed stream or a corrected text; it goes on under the new order.
             self._end(former, Reason.SUPERSEDED.value, now)
         if p.key in self.programmes:
@@ -235,6 +242,52 @@ class Admission(Airing):
             if self._zones[zone].kind == "sound":
                 self._end_part(p, zone, Reason.NO_VOICE.value, now)
         return None, None
+
+    def _renews(self, former: Programme, p: Programme) -> bool:
+        """Whether an order only lets the stream that is on go on: the same bulletin but for its lease and its end."""
+
+        def form(programme: Programme) -> tuple[object, ...]:
+            items = [{**msgspec.to_builtins(i), "lease_s": None} for i in programme.items]
+            more = (programme.class_, programme.resume, programme.repeat, programme.volume_db, programme.drill)
+            return items, set(programme.parts), *more
+
+        stages = {part.stage for part in former.parts.values()}
+        return (
+            former.state is State.RUNNING
+            and p.start <= p.received_at
+            and form(former) == form(p)
+            and stages <= {Stage.WAITING, Stage.PLAYING}
+            and not any((former.key, zone) in self._leaving for zone in former.parts)
+            and any(True for _ in self._streams(former))
+        )
+
+    def _streams(self, p: Programme) -> Iterator[tuple[Play, int, float]]:
+        """The programme's streams that are on: play, segment and lease."""
+        leases = {i.stream: i.lease_s for i in p.items if i.stream is not None and i.lease_s is not None}
+        for play in self.plays.values():
+            for number, segment in enumerate(play.segments):
+                url = play.cues[segment.cues[0]].url
+                if play.key == p.key and url in leases and not segment.done:
+                    yield play, number, leases[url]
+
+    def _renew(self, former: Programme, p: Programme, now: Instant) -> None:
+        """The programme goes on, without a gap, under the new order; the old one is over."""
+        over = {
+            zone: msgspec.structs.replace(part, stage=Stage.ENDED, reason=Reason.SUPERSEDED.value)
+            for zone, part in former.parts.items()
+        }
+        ended = msgspec.structs.replace(former, state=State.FAILED, parts=over)
+        self._ack(ended, now, Reason.SUPERSEDED.value)
+        self._ack(p, now)
+        for name in ("jti", "seq", "items", "title", "until", "order_exp", "approved_by", "rank", "replaces"):
+            setattr(former, name, getattr(p, name))
+        former.replaced = False
+        self._ack(former, now)
+        for play, segment, lease in self._streams(former):
+            self._act.append(do.ExtendFeed(play.id, segment, lease))
+        for key in [k for k in self._prepared if k[0] == former.key]:
+            self._unprepare(key)
+        self._touch(former)
 
     def offered(self, iss: str) -> bool:
         """Whether normal bulletins of this issuer wait for the commune: those from above do, unless `auto`."""

@@ -43,6 +43,14 @@ class HandFeed(Struct, frozen=True):
     live: bool = False
 
 
+class ExtendFeed(Struct, frozen=True):
+    """A live stream that is on may go on for so many seconds from now: its lease was renewed."""
+
+    play: str
+    segment: int
+    seconds: float
+
+
 class DropFeeds(Struct, frozen=True):
     """End the decoders of a play and close what was not handed over."""
 
@@ -170,6 +178,7 @@ Command = (
     | ToEar
     | StartFeed
     | HandFeed
+    | ExtendFeed
     | DropFeeds
     | ToScreen
     | Speak

@@ -8,8 +8,9 @@ sample).
 `out` takes 16 bit little endian mono at 48 000 Hz; the pipe's capacity holds the child back. `control` is a
 SOCK_SEQPACKET socket: each packet up is a mark `{item, what, samples, detail}` with the words of
 agent.model.events.FeedMark, or "connect", which the parent answers with the read end of a fetcher's pipe. `counter`
-is a file of two 8-byte numbers in shared memory, the item's samples written and those skipped so far in all: it
-outlives a crash.
+is a file of three 8-byte numbers in shared memory: the item's samples written and those skipped so far in all, which
+outlive a crash, and, from the parent, how many samples a live item may have since its lease was renewed (0: it was
+not).
 
 Without an argument it is a unit of its own (systemd/units/tram-decoder@.service): `control` is its standard input, and
 the job is the first packet there, with `out`, `counter` and the media files as descriptors. The pieces then name files
@@ -104,7 +105,7 @@ class Output:
     def __init__(self, fd: int, counter: int, control: Control, skip: int, written: int, hang_s: float) -> None:
         self.fd = fd
         self._control = control
-        self._shared = mmap.mmap(counter, 16)
+        self._shared = mmap.mmap(counter, 24)
         self._skip = skip
         self._skipped = 0
         self._first = written
@@ -142,7 +143,8 @@ class Output:
 
     def room(self) -> int:
         """Samples that the item may still have."""
-        return self._limit - self.samples
+        renewed = int.from_bytes(self._shared[16:], "little")
+        return (renewed or self._limit) - self.samples
 
     def write(self, pcm: bytes) -> None:
         """Write it all, however long the reader takes; ends when nobody reads. Raises ItemFullError at the limit."""

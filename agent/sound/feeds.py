@@ -26,9 +26,12 @@ import agent
 from agent import machine
 from agent.model.events import FeedMark
 from agent.ports import Inbox, Piece
+from agent.sound.wav import RATE
 
 PIPE_BYTES = 2**20
 """Some ten seconds: a programme outlives a decoder that dies and is replaced."""
+COUNTER = 24
+"""Bytes that a child shares: see agent.sound.decoder."""
 LIVE_PIPE_BYTES = 2**16
 """0.7 s: what a live stream may lie there waiting."""
 _MOST_DESCRIPTORS = 253
@@ -80,6 +83,10 @@ class _Segment(Struct, eq=False):
     write_end: int
     thread: threading.Thread | None = None
     stopped: bool = False
+    limit: int = 0
+    """Samples that a live segment may have, since it was extended; 0: as its piece says."""
+    counter: int | None = None
+    """The memory that it shares with its child now."""
     child: _Process | None = None
     fetcher: subprocess.Popen[bytes] | None = None
     lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
@@ -157,6 +164,18 @@ class DecoderFeeds:
         opened.thread.start()
         return read_end
 
+    def extend(self, play: str, segment: int, seconds: float) -> None:
+        """Let a live segment go on for `seconds` from what it has given; one that has ended stays so."""
+        with self._lock:
+            found = next((s for s in self._open.get(play, ()) if s.number == segment), None)
+        if found is None:
+            return
+        with found.lock:
+            if found.counter is not None:
+                given = int.from_bytes(os.pread(found.counter, 8, 0), "little")
+                found.limit = given + round(seconds * RATE)
+                _limit(found.counter, found.limit)
+
     def close(self, play: str) -> None:
         """End all children of a play; no mark of it is posted afterwards."""
         with self._lock:
@@ -202,7 +221,10 @@ class DecoderFeeds:
             pieces = segment.pieces
             counter = os.memfd_create("feed")
             try:
-                os.truncate(counter, 16)
+                os.truncate(counter, COUNTER)
+                with segment.lock:
+                    segment.counter = counter
+                    _limit(counter, segment.limit)
                 job = self._job(pieces, skip, written)
                 start = self._child if self._unit is None else self._in_unit
                 child, control = start(segment, job, counter)
@@ -211,6 +233,8 @@ class DecoderFeeds:
                 code = child.wait()
                 counts = os.pread(counter, 16, 0)
             finally:
+                with segment.lock:
+                    segment.counter = None
                 os.close(counter)
             if segment.stopped or finished >= len(pieces):
                 return
@@ -327,6 +351,11 @@ class DecoderFeeds:
     def _mark(self, segment: _Segment, item: int, what: str, samples: int = 0, detail: str = "") -> None:
         if not segment.stopped:
             self._post(FeedMark(segment.play, segment.number, item, what, samples, detail))
+
+
+def _limit(counter: int, samples: int) -> None:
+    """Tell the child that shares it how many samples its live item may have; 0: as it was told."""
+    os.pwrite(counter, samples.to_bytes(8, "little"), COUNTER - 8)
 
 
 def _hand_over(pieces: list[dict[str, Any]], descriptors: list[int]) -> None:

@@ -53,6 +53,24 @@ def test_a_stream_plays_for_its_seconds_in_real_time(
     assert listener.said() == [(0, "ready"), (0, "started"), (0, "ended"), (-1, "done")]
 
 
+def test_a_stream_whose_lease_is_renewed_goes_on_without_a_gap(
+    listener: Listener, media: Callable[[str], Path], original: bytes
+) -> None:
+    fd = listener.feeds.open("play", 0, [relay(media("noxing.mp3"), 1.0, rate=8000)])
+    pcm = b""
+    while len(pcm) < RATE // 4 * 2:
+        pcm += os.read(fd, 9600)
+    listener.feeds.extend("play", 0, 1.5)
+    while data := os.read(fd, 65_536):
+        pcm += data
+    os.close(fd)
+    assert 1.5 * RATE < len(pcm) // 2 < 2.5 * RATE
+    body = pcm[: RATE * 2 + RATE]  # beyond where it was to end; the last 20 ms fade
+    assert abs(offset(body, original) - 1105) <= 1
+    assert [m.what for m in listener.until("done")] == ["ready", "started", "ended", "done"]
+    listener.feeds.extend("play", 0, 1.0)  # too late: nothing happens
+
+
 def test_a_stream_is_joined_at_its_live_edge_not_at_the_servers_backlog(
     listener: Listener, media: Callable[[str], Path], fallback: Path, original: bytes
 ) -> None:
