@@ -193,7 +193,7 @@ def compose(page: Page, width: int, height: int, fonts: Measure, design: Design 
     """
     design = design or Design()
     look = LOOKS[page.class_]
-    title, body = clean(page.title, 400), clean(page.body)
+    title, body = clean(page.title, 400).replace("\n", " "), clean(page.body)
     mark, issuer = clean(page.mark, 60).replace("\n", " "), clean(page.issuer, 120).replace("\n", " ")
     frame = _Frame(width, height, look, page.class_, mark, issuer, fonts, design)
     if page.image is not None:
@@ -600,8 +600,11 @@ class _Frame(Struct):
         right = self.width - self.margin - self.fonts.width(place, size, True)
         ink, ground = self.look.ink, self.look.ground
         if self.issuer:
-            line = _ellipsis(self.issuer, size, max(1.0, right - 2 * self.margin), self.fonts)
-            sheet.texts.append(Text(self.margin, base, line.text, size, True, ink, ground))
+            room = max(1.0, right - 2 * self.margin)
+            least = max(round(size * 0.6), min(size, self.design.smallest))
+            own = max(least, self.fit(self.issuer, size, room))  # a name in full before one in large letters
+            line = _ellipsis(self.issuer, own, room, self.fonts)
+            sheet.texts.append(Text(self.margin, base, line.text, own, True, ink, ground))
         if place:
             sheet.texts.append(Text(right, base, place, size, True, ink, ground))
         rule = self.height - high

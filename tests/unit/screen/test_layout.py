@@ -167,6 +167,7 @@ def test_a_machine_without_fonts_is_told_what_to_install(tmp_path: Path) -> None
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @example("", "", "f", "idle", (32, 379))
+@example("0\n0", "0", "0", "idle", (32, 32))
 @example("", "", "f", "normal", (32, 379))
 @example("", "", "f", "priority", (32, 379))
 @example("", "", "f", "emergency", (32, 379))
