@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -80,7 +81,7 @@ class Air:
     def _run(self) -> None:
         while not self._path.exists():
             time.sleep(0.05)
-        pipe = os.open(self._path, os.O_RDWR)
+        pipe = os.open(self._path, os.O_RDWR | os.O_NONBLOCK)
         at = time.monotonic()
         while self.running:
             sound = self._rng.normal(0, self.hiss, BLOCK)
@@ -90,7 +91,8 @@ class Air:
                 places = np.arange(first, first + BLOCK)
                 inside = (places >= 0) & (places < len(programme))
                 sound[inside] += 0.4 * programme[places[inside]]
-            os.write(pipe, (np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes())
+            with contextlib.suppress(BlockingIOError):  # an ear that is gone or slow misses what was on the air
+                os.write(pipe, (np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes())
             at += BLOCK / RATE
             time.sleep(max(0.0, at - time.monotonic()))
         os.close(pipe)
