@@ -3,7 +3,7 @@
 The device is asked how much it holds before every period, so that the moment of the next sample is known. After an
 underrun (EPIPE) pyalsaaudio prepares the device again and the period is written anew. A device that fails or is gone
 is closed; the samples are swallowed in real time, so that plays go on elsewhere, and a thread tries to open it again
-with back-off. A mono stream on a card that has no mono goes to all its channels.
+with back-off. So is one that holds samples and plays none of them. A mono stream on a card that has no mono goes to all its channels.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ FIRST_RETRY_S = 0.5
 LAST_RETRY_S = 30.0
 FAST = 1.001
 """No real card runs faster than this. A plugin that swallows everything at once (`null`, `file`) is held to it."""
+STUCK_NS = 500_000_000
+"""A device that plays nothing of what it holds for so long is opened anew. Its driver would never say so."""
+HOLDING = (alsaaudio.PCM_STATE_RUNNING, alsaaudio.PCM_STATE_PREPARED)
 
 
 class AlsaSink:
@@ -31,7 +34,8 @@ class AlsaSink:
         self.xruns = 0
         self._device = device
         self._channels = channels
-        self._target = max(round(buffer_ms * RATE / 1000), 2 * PERIOD)
+        self._wished = max(round(buffer_ms * RATE / 1000), 2 * PERIOD)
+        self._target = self._wished
         self._faults: list[str] = []
         self._lock = threading.Lock()
         self._fresh: Any = None
@@ -43,6 +47,10 @@ class AlsaSink:
         self._rest = b""
         self._started_ns = 0
         self._written = 0
+        self._given = self._played = 0
+        """Samples that the device took since it was prepared, and that it has played of them."""
+        self._moved_ns = 0
+        """When it had played more of them than before."""
         try:
             self._adopt(self._open())
         except alsaaudio.ALSAAudioError as error:
@@ -51,7 +59,7 @@ class AlsaSink:
     # -- the device --------------------------------------------------------------------------------------------------
 
     def _open(self) -> Any:
-        periods = max(4, self._target // PERIOD + 2)
+        periods = max(4, self._wished // PERIOD + 2)
         pcm = alsaaudio.PCM(
             type=alsaaudio.PCM_PLAYBACK,
             mode=alsaaudio.PCM_NONBLOCK,
@@ -76,8 +84,10 @@ class AlsaSink:
         info = pcm.info()
         self._spread = info["channels"] // self._channels
         self._size = info["buffer_size"]
+        self._target = min(self._wished, self._size)
         self._pcm = pcm
         self._rest = b""
+        self._given = 0
 
     def _lost(self, error: Exception) -> None:
         self._faults.append(str(error))
@@ -111,11 +121,20 @@ class AlsaSink:
         if self._pcm is None:
             return max(0, self._written - elapsed)
         try:
-            held = int(self._size - self._pcm.avail()) if self._pcm.state() == alsaaudio.PCM_STATE_RUNNING else 0
+            held = int(self._size - self._pcm.avail()) if self._pcm.state() in HOLDING else 0
+            self._watch(held, now)
         except alsaaudio.ALSAAudioError as error:
             self._lost(error)
             held = 0
         return max(held, least, 0)
+
+    def _watch(self, held: int, now: int) -> None:
+        """ALSAAudioError when the device is stuck."""
+        played = self._given - held
+        if held == 0 or played != self._played:
+            self._played, self._moved_ns = played, now
+        elif now - self._moved_ns > STUCK_NS:
+            raise alsaaudio.ALSAAudioError(f"it plays no more of what it was given [{self._device}]")
 
     @property
     def away(self) -> bool:
@@ -127,12 +146,13 @@ class AlsaSink:
     def start(self, now: int) -> None:
         """Run: the device starts with the first period."""
         self._take_fresh()
-        self._started_ns = now
+        self._started_ns = self._moved_ns = now
         self._written = 0
 
     def stop(self, now: int) -> None:
         """Rest: drop what was not played; the next write prepares the device."""
         self._rest = b""
+        self._given = 0
         if self._pcm is not None:
             try:
                 self._pcm.drop()
@@ -165,10 +185,12 @@ class AlsaSink:
             done = self._pcm.write(data)
             if done < 0:  # EPIPE: it is prepared again
                 self.xruns += 1
+                self._given = 0
                 done = max(0, self._pcm.write(data))
         except alsaaudio.ALSAAudioError as error:
             self._lost(error)
             return
+        self._given += done
         self._rest = data[done * 2 * self._channels * self._spread :][-4 * len(frames) * self._spread :]
 
     def take_faults(self) -> list[str]:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
+
+if TYPE_CHECKING:
+    from drivers.alsa_sink import AlsaSink
 
 pytest.importorskip("alsaaudio")
 pytestmark = pytest.mark.alsa
@@ -77,8 +82,6 @@ def test_a_device_that_is_not_there_is_a_fault_and_swallows_in_real_time(tmp_pat
 
 
 def test_a_device_that_disappears_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
-
     import alsaaudio
 
     from drivers import alsa_sink
@@ -118,3 +121,109 @@ def test_a_device_that_disappears_comes_back(monkeypatch: pytest.MonkeyPatch) ->
     sink.write(bytes(480), time.monotonic_ns())
     assert (sink.away, sink.take_faults()) == (False, [])
     sink.close(now)
+
+
+class Clock:
+    """Monotonic nanoseconds that a test advances."""
+
+    now = 0
+
+
+class Device:
+    """A card of 80 ms that plays in `Clock`'s time, by whole periods, until it is stuck."""
+
+    SIZE, PERIOD = 3840, 240
+    opened: ClassVar[list[Device]] = []
+    stuck = False
+
+    def __init__(self, **_asked: object) -> None:
+        self.kept = b""
+        self._played, self._begun = 0, 0
+        self._state = 2  # prepared
+        Device.stuck = False
+        Device.opened.append(self)
+
+    def info(self) -> dict[str, object]:
+        form = {"rate": 48_000, "format": 2, "format_name": "S16_LE", "channels": 1}
+        return {**form, "buffer_size": self.SIZE, "period_size": self.PERIOD}
+
+    def _run(self) -> None:
+        if self._state == 3 and not Device.stuck:
+            due = (Clock.now - self._begun) * 48_000 // 10**9 // self.PERIOD * self.PERIOD
+            self._played = min(max(self._played, due), len(self.kept) // 2)
+
+    def state(self) -> int:
+        self._run()
+        return self._state
+
+    def avail(self) -> int:
+        self._run()
+        return self.SIZE - (len(self.kept) // 2 - self._played)
+
+    def write(self, data: bytes) -> int:
+        taken = min(len(data) // 2, self.avail())
+        self.kept += data[: 2 * taken]
+        if self._state == 2:
+            self._state, self._begun = 3, Clock.now
+        return taken
+
+    def close(self) -> None:
+        self._state = 0
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> type[Device]:
+    import alsaaudio
+
+    from drivers import alsa_sink
+
+    assert (alsaaudio.PCM_STATE_PREPARED, alsaaudio.PCM_STATE_RUNNING, alsaaudio.PCM_FORMAT_S16_LE) == (2, 3, 2)
+    Device.opened, Clock.now = [], 10**9
+    monkeypatch.setattr(alsaaudio, "PCM", Device)
+    monkeypatch.setattr(alsa_sink, "FIRST_RETRY_S", 0.01)
+    return Device
+
+
+def play(sink: AlsaSink, seconds: float, first: int = 0) -> int:
+    """Keep the sink filled for so long, as voice does. Each period's samples have its number; returns the next one."""
+    end, number = Clock.now + round(seconds * 1e9), first
+    while Clock.now < end:
+        while sink.room(Clock.now):
+            sink.write(number.to_bytes(2, "little") * 240, Clock.now)
+            number += 1
+        Clock.now = max(Clock.now + 1_000_000, min(end, sink.wake_ns(Clock.now)))
+    return number
+
+
+def test_a_card_with_a_smaller_buffer_than_wished_gets_every_sample_in_real_time(device: type[Device]) -> None:
+    from drivers.alsa_sink import AlsaSink
+
+    sink = AlsaSink("small", 1, buffer_ms=100)
+    sink.start(Clock.now)
+    number = play(sink, 2)
+    (card,) = device.opened
+    assert card.kept == b"".join(i.to_bytes(2, "little") * 240 for i in range(number))
+    assert number == pytest.approx(2 * 200 + Device.SIZE // 240, abs=2)
+    sink.close(Clock.now)
+
+
+def test_a_card_that_plays_no_more_is_told_and_opened_anew(device: type[Device]) -> None:
+    from drivers.alsa_sink import AlsaSink
+
+    sink = AlsaSink("stuck", 1, buffer_ms=50)
+    sink.start(Clock.now)
+    number = play(sink, 1)
+    assert sink.take_faults() == []
+    Device.stuck = True
+    number = play(sink, 0.9, number)
+    assert "plays no more" in sink.take_faults()[0]
+    deadline = time.monotonic() + 5
+    while sink.away and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not sink.away
+    last = play(sink, 1, number)
+    first, second = device.opened
+    assert second.kept.endswith((last - 1).to_bytes(2, "little") * 240)
+    assert last - number == pytest.approx(200, abs=12)
+    assert sink.take_faults() == []
+    sink.close(Clock.now)
