@@ -145,7 +145,7 @@ class Surroundings:
         station["content"] = {"allowed_hosts": [self._content_host], "ca": "pki/ca.crt"}
         for zone in station["zones"]:
             if zone["kind"] == "sound":
-                zone["output"] = {"driver": "alsa", "device": sound_device, "buffer_ms": 100}
+                zone["output"] = {"driver": "alsa", "device": sound_device, "buffer_ms": 150}
                 zone["rules"] = {}
         return station
 

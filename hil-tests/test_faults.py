@@ -129,7 +129,7 @@ def test_with_a_wrong_clock_after_a_power_cut_buttons_sound_and_programmes_wait_
 def test_a_sound_card_that_is_unplugged_and_back_sounds_again(board: VirtualBoard) -> None:
     wait("buttons are armed", lambda: armed(board), 120 * board.patience)
     board.unplug_sound()
-    wait("the card is gone", lambda: "SoundCard" not in answered(board, "cat /proc/asound/cards"), 60 * board.patience)
+    wait("the card is gone", lambda: "Intel" not in answered(board, "cat /proc/asound/cards"), 60 * board.patience)
     board.press(SIREN_LINE)
     wait("relays work without a card", lambda: sounding(board), 30 * board.patience)
     board.release(SIREN_LINE)
@@ -137,7 +137,7 @@ def test_a_sound_card_that_is_unplugged_and_back_sounds_again(board: VirtualBoar
     board.release(STOP_LINE)
     wait("relays are off", lambda: relays_are_off(board), 60 * board.patience)
     board.plug_sound()
-    wait("the card is back", lambda: "SoundCard" in answered(board, "cat /proc/asound/cards"), 60 * board.patience)
+    wait("the card is back", lambda: "Intel" in answered(board, "cat /proc/asound/cards"), 60 * board.patience)
     wait(
         "voice tells that it is back",
         lambda: "the device is back" in answered(board, "journalctl -b -u tram-voice -o cat --no-pager"),

@@ -13,6 +13,8 @@ from board import Board, answered, put
 
 PROBE = Path(__file__).with_name("breakout.py")
 KEY = "/etc/tram/pki/xa-mau.key"
+PLACE = "/usr/lib/tram/guide"
+"""Where the probe lies in the unit's name space: a file that is there, for on a read-only root none can be made."""
 
 COMMON = frozenset(
     {
@@ -45,7 +47,17 @@ COMMON = frozenset(
 """What nobody may."""
 FORBIDDEN = {
     "tram-voice": COMMON | {"connect to the network", f"read {KEY}", "read the database", "write /var/lib/tram"},
-    "tram-agent": COMMON | {"open a GPIO line", "open a sound card", "real-time priority"},
+    # It may listen: a station with clusters does. What it connects is bound by its MQTT library, so none can be refused.
+    "tram-agent": (COMMON - {"listen on TCP"}) | {"open a GPIO line", "open a sound card", "real-time priority"},
+    "tram-ear@": COMMON
+    | {
+        "connect to the network",
+        f"read {KEY}",
+        "read the database",
+        "write /var/lib/tram",
+        "open a GPIO line",
+        "real-time priority",
+    },
     "tram-decoder@": COMMON
     | {
         "connect to the network",
@@ -64,6 +76,7 @@ FORBIDDEN = {
 NEEDED = {
     "tram-voice": {"open a GPIO line", "open a sound card", "real-time priority"},
     "tram-agent": {"connect to the network", f"read {KEY}", "write /var/lib/tram"},
+    "tram-ear@": {"open a sound card"},
     "tram-decoder@": set(),
 }
 """What the same probe must be able to do there, or it would prove nothing."""
@@ -85,8 +98,8 @@ def test_nothing_breaks_out_of(board: Board, unit: str) -> None:
     kept[at:at] = [
         "Type=oneshot",
         "TimeoutStartSec=300",
-        "ExecStart=/usr/lib/tram/bin/python3 /breakout.py",
-        "BindReadOnlyPaths=/run/breakout.py:/breakout.py",
+        f"ExecStart=/usr/lib/tram/bin/python3 {PLACE}",
+        f"BindReadOnlyPaths=/run/breakout.py:{PLACE}",
         "StandardOutput=file:/run/breakout.json",
         "StandardError=journal",
     ]

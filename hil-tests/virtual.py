@@ -85,7 +85,7 @@ class VirtualBoard:
 
     capabilities = frozenset({"virtual_board", "sound", "gpio", "display", "watchdog", "powercut", "network", "clock"})
     host = "10.0.2.2"
-    sound_device = "hw:CARD=SoundCard"
+    sound_device = "hw:CARD=Intel"
 
     def __init__(self, image: Path, folder: Path, disk: Path | None = None) -> None:
         self.folder = folder
@@ -289,7 +289,8 @@ class VirtualBoard:
 
     def plug_sound(self) -> None:
         """Put it back."""
-        self.monitor("device_add", driver="virtio-sound-pci", id="card", bus="soundslot", audiodev="sound", streams=1)
+        self.monitor("device_add", driver="ich9-intel-hda", id="card", bus="soundslot")
+        self.monitor("device_add", driver="hda-output", bus="card.0", audiodev="sound", mixer=False)
 
     # -- the emulator ------------------------------------------------------------------------------------------------
 
@@ -307,9 +308,10 @@ class VirtualBoard:
             *("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,id=nic,romfile="),
             *("-audiodev", f"wav,id=sound,path={self.recording},out.frequency=48000"),
             *("-device", "pcie-root-port,id=soundslot,chassis=1"),
-            *("-device", "virtio-sound-pci,audiodev=sound,streams=1,bus=soundslot,id=card"),
-            # The driver gives its stream up after an underrun, and the recording would begin anew with the next one. A
-            # second card, which nobody plays on, keeps it open.
+            # Not virtio's: after an underrun its driver takes samples that are never played.
+            *("-device", "ich9-intel-hda,bus=soundslot,id=card"),
+            *("-device", "hda-output,bus=card.0,audiodev=sound,mixer=off"),
+            # A recording begins anew when nobody has it open. A second card, which nobody plays on, keeps it open.
             *("-device", "adlib,audiodev=sound"),
             *("-device", "i6300esb", "-watchdog-action", "reset"),
             *("-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"),
