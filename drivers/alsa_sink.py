@@ -3,7 +3,8 @@
 The device is asked how much it holds before every period, so that the moment of the next sample is known. After an
 underrun (EPIPE) pyalsaaudio prepares the device again and the period is written anew. A device that fails or is gone
 is closed; the samples are swallowed in real time, so that plays go on elsewhere, and a thread tries to open it again
-with back-off. So is one that holds samples and plays none of them. A mono stream on a card that has no mono goes to all its channels.
+with back-off. So is one that holds samples and plays none of them. A mono stream on a card that has no mono goes to
+all its channels.
 """
 
 from __future__ import annotations

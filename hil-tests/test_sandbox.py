@@ -47,7 +47,7 @@ COMMON = frozenset(
 """What nobody may."""
 FORBIDDEN = {
     "tram-voice": COMMON | {"connect to the network", f"read {KEY}", "read the database", "write /var/lib/tram"},
-    # It may listen: a station with clusters does. What it connects is bound by its MQTT library, so none can be refused.
+    # It may listen: a station with clusters does.
     "tram-agent": (COMMON - {"listen on TCP"}) | {"open a GPIO line", "open a sound card", "real-time priority"},
     "tram-ear@": COMMON
     | {

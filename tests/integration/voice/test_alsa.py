@@ -222,7 +222,7 @@ def test_a_card_that_plays_no_more_is_told_and_opened_anew(device: type[Device])
         time.sleep(0.01)
     assert not sink.away
     last = play(sink, 1, number)
-    first, second = device.opened
+    _, second = device.opened
     assert second.kept.endswith((last - 1).to_bytes(2, "little") * 240)
     assert last - number == pytest.approx(200, abs=12)
     assert sink.take_faults() == []
