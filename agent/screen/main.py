@@ -34,6 +34,8 @@ MAX_LINE = 4 * 2**20
 """Longest command; a longer one is a fault and is skipped."""
 PAINT_S = 20.0
 """A page that takes longer to paint is given up."""
+AGAIN_S = 10.0
+"""A board that is dark because nothing could be painted tries again this often: the memory may be free by then."""
 LEASE_S = 30.0
 """An agent that has said nothing for so long hangs: the board goes dark until it speaks again."""
 AHEAD_S = 0.4
@@ -68,11 +70,16 @@ class _Painter:
         self._command = os.memfd_create("command")
         self.fd, out = os.pipe()
         given, self._go = os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            self._work(board, look, given, out)
-        os.close(given)
-        os.close(out)
+        try:
+            self.pid = os.fork()
+            if self.pid == 0:
+                self._work(board, look, given, out)
+        except OSError:
+            self._close()
+            raise
+        finally:
+            os.close(given)
+            os.close(out)
 
     def paint(self, line: bytes, *, skip: int = 0, shown: int = 0) -> None:
         """Begin with a command, without its first `skip` pages. OSError: the child is gone."""
@@ -128,10 +135,13 @@ class _Painter:
             self.since = time.monotonic()
         return messages
 
-    def close(self) -> int:
-        """End the child and return its wait status; one that has closed its pipe is given a moment to say why."""
+    def _close(self) -> None:
         for fd in (self.fd, self._go, self._command):
             os.close(fd)
+
+    def close(self) -> int:
+        """End the child and return its wait status; one that has closed its pipe is given a moment to say why."""
+        self._close()
         patience = 50 if self.ended else 0
         while patience:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -199,6 +209,8 @@ class _Process:
         self.input = bytearray()
         self.skipping = False
         self.shown: Frame | None = None
+        self.again: float | None = None
+        """When what could not be painted is tried again."""
         self.until: float | None = None
         """When what is shown must be gone, whatever the agent does."""
         self.heard = time.monotonic()
@@ -258,7 +270,7 @@ class _Process:
 
     def _wake(self) -> float:
         """When time itself is the next event."""
-        wakes = [self._next_check, self.heard + LEASE_S if not self.alone else None, self.until]
+        wakes = [self._next_check, self.heard + LEASE_S if not self.alone else None, self.until, self.again]
         due = self.rota.due()
         coming = self.rota.ahead(0.0, float("inf")) if due is not None else None
         wakes.append(due)
@@ -282,8 +294,10 @@ class _Process:
         if self.until is not None and now >= self.until:
             self.until = None
             self._begin(self._rest_line)
+        if self.again is not None and now >= self.again:
+            self._begin(self._show_line)
         if not self.alone and now >= self.heard + LEASE_S:
-            self.alone = True
+            self.alone, self.again = True, None
             self._fault("agent", f"the agent has said nothing for {LEASE_S:.0f} s; the board is dark")
             self._drop_painter()
             self._dark()
@@ -339,7 +353,7 @@ class _Process:
         return None
 
     def _begin(self, line: bytes) -> None:
-        self._show_line = line
+        self._show_line, self.again = line, None
         self._drop_painter()
         if json.loads(line).get("dark"):
             self._dark()
@@ -388,7 +402,7 @@ class _Process:
         except OSError as error:
             self._fault("painter", str(error))
             self._drop_painter()
-            self._dark()
+            self._unpainted()
 
     def _painted(self, painter: _Painter) -> None:
         for message, payload in painter.read():
@@ -434,10 +448,14 @@ class _Process:
         why = why or (f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit {os.WEXITSTATUS(status)}")
         if painter.page is None:
             self._fault("painter", why)
-            self._dark()
+            self._unpainted()
             return
         self._fault("painter", f"page {painter.page}: {why}")
         self._start(painter.line, skip=painter.page + 1, shown=painter.shown)
+
+    def _unpainted(self) -> None:
+        self._dark()
+        self.again = None if self.alone else time.monotonic() + AGAIN_S
 
     def _drop_painter(self) -> int:
         painter, self.painter = self.painter, None

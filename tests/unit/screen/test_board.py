@@ -97,6 +97,21 @@ def test_a_programme_is_dark_at_once_when_the_board_is_to_be_dark(desk: Desk) ->
     assert desk.wall.shown[-1] == BLACK
 
 
+def test_what_could_not_be_painted_is_tried_again_by_itself(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.tell(Rest(title="Xã"))
+    resting = desk.wall.shown[-1]
+    with monkeypatch.context() as m:
+        m.setattr(main.os, "fork", lambda: (_ for _ in ()).throw(OSError("no memory")))
+        desk.tell(Rest(title="Xã"))
+    assert desk.wall.shown[-1] == BLACK
+    assert desk.faults() == [("painter", True)]
+    desk.tend(main.AGAIN_S - 5)
+    assert desk.wall.shown[-1] == BLACK
+    desk.tend(main.AGAIN_S + 1)
+    assert desk.wall.shown[-1] == resting
+    assert desk.process.again is None
+
+
 @pytest.mark.parametrize("together", [True, False])
 def test_the_board_turns_to_the_page_that_is_heard(desk: Desk, together: bool) -> None:
     pages = show("p", "một", "hai", "ba", dwell_s=5)
