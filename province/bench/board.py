@@ -134,16 +134,16 @@ def _film(folder: Path, path: Path, n: int, driver: str, name: str) -> list[Row]
             wall.screens.send("bang", Show(f"film-{k}", [Page(title="Phim", film=str(path)), Page(title="x")]))
             wall.screens.alive()
             time.sleep(FILM_S / 2)
-            each = proc.memory(proc.tree(wall.screens.pids["bang"])).each
-            stays.append(each["board"] / 1e6)
-            decodes.append(sum(each.values()) / 1e6 - stays[-1])
+            stays.append(wall.memory())
+            whole = proc.memory(proc.tree(wall.screens.pids["bang"])).pss / 1e6
+            decodes.append(whole - stays[-1])
             told = wall.next(Dropped)
             lost.append(100.0 * told.lost / max(1, told.lost + told.shown))
     finally:
         wall.screens.stop()
     note = (
         f"share of pictures that came too late, of {FILM_S} s each; no graphics processor, libVLC's avcodec on two"
-        f" threads; at most {max(stays):.0f} MB in the board's process and {max(decodes):.0f} in the decoding child,"
+        f" threads; at most {max(stays):.0f} MB in the board's process and {max(decodes):.0f} in its children,"
         f" four pictures in shared memory halved between them; {proc.load_note()}"
     )
     return [row(name, lost, note)]
