@@ -158,11 +158,17 @@ Boards = GpioBoard | NoBoard
 
 
 def open_board(
-    hardware: Hardware, relays: Sequence[Relay], buttons: Sequence[Button], run_dir: str, post: Post
+    hardware: Hardware,
+    relays: Sequence[Relay],
+    buttons: Sequence[Button],
+    run_dir: str,
+    post: Post,
+    zones: Sequence[str] = (),
 ) -> tuple[Boards, Callable[[], None]]:
     """The board that the configuration asks for, and what to call at the end (after `close`). Never raises.
 
-    With `gpio: virtual` the control socket (`hardware.control`) is served from now on.
+    With `gpio: virtual` the control socket (`hardware.control`) is served from now on; `zones` are those that have a
+    loudspeaker line.
     """
     if hardware.gpio == "virtual":
         from drivers.virtual_gpio import ControlServer, VirtualFactory
@@ -171,7 +177,7 @@ def open_board(
         board = GpioBoard(factory, relays, buttons, post)
         if hardware.control is None:
             return board, lambda: None
-        server = ControlServer(hardware.control, factory, relays, buttons)
+        server = ControlServer(hardware.control, factory, relays, buttons, zones)
         return board, server.close
     if not relays and not buttons:
         return NoBoard(), lambda: None

@@ -83,8 +83,16 @@ def _pins(control: str) -> str:
 class ControlServer:
     """Serves the socket at `path` in threads of its own until `close`. OSError when it cannot be bound."""
 
-    def __init__(self, path: str, factory: VirtualFactory, relays: Sequence[Relay], buttons: Sequence[Button]) -> None:
+    def __init__(
+        self,
+        path: str,
+        factory: VirtualFactory,
+        relays: Sequence[Relay],
+        buttons: Sequence[Button],
+        zones: Sequence[str] = (),
+    ) -> None:
         self._path = path
+        self._zones = zones
         self._factory = factory
         self._relays = {r.id: r for r in relays}
         self._by_pin = {f"GPIO{r.pin}": r for r in relays}
@@ -224,7 +232,10 @@ class ControlServer:
     def _line(self, asked: dict[str, Any]) -> dict[str, Any]:
         if asked["state"] not in LINE_STATES:
             raise ValueError(f"state must be one of {', '.join(LINE_STATES)}")
-        self._lines[str(asked["zone"])] = LINE_STATES[asked["state"]]
+        zone = str(asked["zone"])
+        if zone not in self._zones:
+            raise ValueError(f"there is no loudspeaker line {zone!r}; name a sound zone: {', '.join(self._zones)}")
+        self._lines[zone] = LINE_STATES[asked["state"]]
         return {}
 
     def _states(self, _: dict[str, Any]) -> dict[str, Any]:

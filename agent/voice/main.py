@@ -186,7 +186,12 @@ class Loop:
             channel.tap = tap_of(os.path.join(station.run_dir, EAR_SOCKET), numbers[channel.zone.id])
         gpio = importlib.import_module("drivers.gpio")
         self._board, self._close_control = gpio.open_board(
-            station.hardware, station.outputs(), station.buttons, station.run_dir, self._edge
+            station.hardware,
+            station.outputs(),
+            station.buttons,
+            station.run_dir,
+            self._edge,
+            [z.id for z in station.zones if z.kind == "sound"],
         )
         self._port: Port | None = None
         self._early: list[v.Event] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import socket
 import struct
 import threading
@@ -88,6 +89,53 @@ def memory(pids: dict[int, str]) -> Memory:
             for what, size in own.items():
                 shared[what] = max(shared[what], size)
     return Memory(sum(pss.values()), private + sum(shared.values()), dict(pss))
+
+
+def pss(pids: Iterable[int]) -> int:
+    """Sum of Pss in bytes: what the kernel adds up by itself (`smaps_rollup`), quick enough to ask often."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for line in (PROC / str(pid) / "smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += _bytes(line.partition(":")[2])
+    return total
+
+
+class Peak:
+    """The most that a process and its descendants have needed together, looked at `EVERY_S`, from `start` to `stop`.
+
+    What would not fit into `limit` bytes is ended, as a machine of that size would end it.
+    """
+
+    EVERY_S = 0.25
+
+    def __init__(self, pid: int, limit: int) -> None:
+        self.pss = 0
+        self.burst = False
+        self._pid = pid
+        self._limit = limit
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="peak", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(self.EVERY_S):
+            pids = tree(self._pid)
+            self.pss = max(self.pss, pss(pids))
+            if self.pss > self._limit and not self.burst:
+                self.burst = True
+                for pid in pids:
+                    with contextlib.suppress(OSError):
+                        os.kill(pid, signal.SIGKILL)
 
 
 def _bytes(text: str) -> int:

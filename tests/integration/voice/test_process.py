@@ -255,7 +255,7 @@ def test_the_control_socket_answers_every_line(tmp_path: object, line: str, ok: 
     from drivers.virtual_gpio import ControlServer, VirtualFactory
 
     button = Button(id="fire", pin=6, action=Action(stop=True))
-    server = ControlServer(f"{tmp_path}/control.sock", VirtualFactory(), [], [button])
+    server = ControlServer(f"{tmp_path}/control.sock", VirtualFactory(), [], [button], ["loa"])
     try:
         answer = server.answer(line.encode())
         assert answer["ok"] is ok

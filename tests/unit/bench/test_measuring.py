@@ -78,6 +78,28 @@ def test_memory_of_a_group_counts_shared_pages_once() -> None:
     assert its.pss <= its.alone
 
 
+@pytest.mark.parametrize(("limit", "burst"), [(60_000_000, True), (2_000_000_000, False)])
+def test_what_needs_more_memory_than_the_machine_would_have_is_ended(limit: int, burst: bool) -> None:
+    code = "import sys; sys.stdin.readline(); held = bytearray(b'x' * 100_000_000); print(len(held)); sys.stdin.read()"
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, text=False
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    peak = proc.Peak(child.pid, limit)
+    peak.start()
+    child.stdin.write(b"go\n")
+    child.stdout.readline()
+    deadline = time.monotonic() + 20
+    while peak.pss < 100_000_000 and not peak.burst and time.monotonic() < deadline:
+        time.sleep(0.05)
+    peak.stop()
+    assert peak.burst is burst
+    child.stdin.close()
+    assert child.wait(20) == (-9 if burst else 0)
+    assert peak.pss > 60_000_000
+
+
 def test_processes_are_found_with_what_they_are() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input(1)"], stdin=-1, stdout=-1)
     try:
