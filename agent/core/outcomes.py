@@ -206,6 +206,8 @@ class Outcomes(Gate):
         part.stretch_started = None
         if part.ending is not None:
             self._end_part(p, zone, part.ending, now, logged=started is not None)
+        elif p.by is By.BUTTON and p.id in self.plays:
+            pass  # its words come back on the board, while voice goes on
         elif started is not None and (p.by is By.BUTTON or (p.resume is Resume.DROP and not p.overrides)):
             self._end_part(p, zone, "power", now, logged=True)
         elif p.resume is Resume.RESTART:

@@ -22,7 +22,7 @@ from agent.core.examination import OrderExamined
 from agent.core.intake import Intake
 from agent.core.ledger import Ledger
 from agent.core.outcomes import NOT_SHOWN
-from agent.core.plays import heard
+from agent.core.plays import Play, heard
 from agent.core.programme import By, Part, Position, Programme, Stage, State, Step, decode
 from agent.core.readiness import BRIDGE_S, LATE_S, LOUDNESS, shows
 from agent.core.report import Reporter
@@ -116,6 +116,7 @@ class Station(Admission):
                 for relay in event.relays:
                     self._relay(relay, event.relay_faults.get(relay), now)
                 self._settle_cut(event.ended, now)
+                self._settle_presses(event.local, now)
                 if self.drill_until_ns > now.mono_ns:
                     self._act.append(do.ToVoice(vo.Drill(until_ns=self.drill_until_ns)))
                 for key, closed in event.keys.items():
@@ -323,7 +324,10 @@ class Station(Admission):
             self.programmes[key] = p
             self._touch(p)
             for zone, part in list(p.parts.items()):
-                by_hand = p.by in (By.BUTTON, By.TEST) or self._talker(p) is not None
+                if p.by is By.BUTTON and zone in self._zones and self._goes_on(p, zone, part):
+                    continue
+                over = p.by is By.BUTTON and p.id not in self.plays
+                by_hand = over or p.by is By.TEST or self._talker(p) is not None
                 ours = zone in self._zones and p.by is not By.BUTTON
                 if part.stage is Stage.PLAYING and part.play is not None and ours:
                     self._orphans[part.play, zone] = p.key  # voice may know how far it came
@@ -383,6 +387,31 @@ class Station(Admission):
             return False
         self._silence(now)
         return True
+
+    def _goes_on(self, p: Programme, zone: str, part: Part) -> bool:
+        """A button's message may still be on: voice does not need us for it, and says so when it is there."""
+        if self._zones[zone].kind != "sound" or part.stage not in (Stage.OPENED, Stage.PLAYING):
+            return False
+        play = self.plays.setdefault(
+            p.id, Play(id=p.id, key=p.key, origin=Position(), cues=[], due=p.start, opened=True, closed=True)
+        )
+        play.zones = [*play.zones, zone]
+        if part.stretch_started is not None:
+            play.started[zone] = part.stretch_started
+        self._on[p.key, zone] = p.id
+        return True
+
+    def _settle_presses(self, local: list[str], now: Instant) -> None:
+        """Messages of buttons that were on when the agent died: what voice knows nothing of ended with the power."""
+        for play in [x for x in self.plays.values() if x.id not in local]:
+            p = self.programmes[play.key]
+            if p.by is not By.BUTTON:
+                continue
+            del self.plays[play.id]
+            for zone in play.zones:
+                self._on.pop((p.key, zone), None)
+                self._cut_by_power(p, zone, p.parts[zone], now)
+            self._end(p, "power", now)
 
     def _settle_cut(self, ended: list[vo.Ended], now: Instant) -> None:
         """What was on when the agent died: as voice tells it, or else as a power cut."""

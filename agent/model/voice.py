@@ -167,6 +167,8 @@ class Hello(Event, frozen=True):
     relay_faults: dict[str, str] = {}
     ended: list[Ended] = []
     """Plays of an agent that went away: how far they came."""
+    local: list[str] = []
+    """Plays of voice's own that are on, or whose end is told right after this."""
 
 
 class Started(Event, frozen=True):

@@ -196,6 +196,7 @@ class Voice:
             relays=dict(self.relays),
             keys={name: c.closed for name, c in self.contacts.items() if c.button.action.silence},
             relay_faults=dict(self.relay_faults),
+            local=[play.name for play in self.mixer.plays.values() if play.local is not None],
         )
 
     # -- pinned sounds -----------------------------------------------------------------------------------------------

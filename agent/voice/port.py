@@ -89,7 +89,9 @@ class Port:
         connection.setblocking(False)
         self.connection = connection
         self._out.clear()
-        self._out.append(msgspec.structs.replace(self._hello(), ended=list(self._ended)))
+        hello = self._hello()
+        local = [*hello.local, *(e.play for e in self._kept if isinstance(e, v.LocalEnded))]
+        self._out.append(msgspec.structs.replace(hello, ended=list(self._ended), local=local))
         self._ended.clear()
         self._out.extend(self._kept)
         self._kept.clear()

@@ -196,6 +196,30 @@ class StationMachine(RuleBasedStateMachine):
             for order in former:
                 self.finish(order, revocable=True)
 
+    @rule(
+        iss=issuers,
+        bulletin=ids,
+        class_=st.sampled_from(["normal", "priority"]),
+        zones=zone_lists,
+        name=names,
+        accept=st.booleans(),
+        seconds=st.sampled_from([0.02, 2.5]),
+    )
+    def everyday_bulletin(
+        self, iss: str, bulletin: str, class_: str, zones: list[str], name: str, accept: bool, seconds: float
+    ) -> None:
+        """What stations do most of the time, and chance would rarely come upon: all is well, and one file plays."""
+        self.mend()
+        self.media_comes(name)
+        self.broadcast(iss, bulletin, class_, None, None, zones, [("media", name)], "continue", None, [], None, False)
+        if accept:
+            self.answer_an_offer(yes=True, at=None)
+        self.world.advance(seconds)
+
+    @rule(iss=issuers, bulletin=ids, zones=zone_lists, name=names)
+    def another_bulletin(self, iss: str, bulletin: str, zones: list[str], name: str) -> None:
+        self.everyday_bulletin(iss, bulletin, "normal", zones, name, True, 0.5)
+
     def admitted(self, jti: str) -> bool:
         return any(p.jti == jti for p in self.world.station.programmes.values()) or any(
             s in ("accepted", "offered", "done", "failed") for s in (a["state"] for a in self.world.acks(jti))
@@ -485,6 +509,24 @@ class StationMachine(RuleBasedStateMachine):
             # The broker keeps the newest order of each issuer; what of a silence a partial lift left, it does not tell.
             self.silences = {iss: held for iss, held in self.silences.items() if iss == "key"}
 
+    @rule()
+    def mend(self) -> None:
+        """Whatever was wrong is put right; nobody silences any more."""
+        world = self.world
+        world.watch = lambda: None
+        world.disk_full = world.slow_disk = world.slow_decoders = world.mute_speech = False
+        world.dead_amplifiers.clear()
+        world.trusted_clock = True
+        world.commit()
+        world.decode()
+        world.set_link(True)
+        if not world.voice_up:
+            world.voice_back()
+        self.turn_the_key(closed=False)
+        self.lift("tinh", ["*"])
+        world.watch = self.watch
+        world.post(Tick())
+
     # what must hold after every event
 
     def watch(self) -> None:
@@ -616,17 +658,9 @@ class StationMachine(RuleBasedStateMachine):
         world = self.world
         if not self.well or world.stuck:
             return  # it has failed already
+        self.mend()
         world.watch = lambda: None
-        world.disk_full = world.slow_disk = world.slow_decoders = world.mute_speech = False
-        world.trusted_clock = True
-        world.commit()
-        world.decode()
-        world.set_link(True)
-        if not world.voice_up:
-            world.voice_back()
-        self.turn_the_key(closed=False)
         for iss in RANK:
-            self.lift(iss, ["*"]) if iss == "tinh" else None
             self.entries[iss] = []
             self.versions["schedule", iss] += 1  # type: ignore[index]
             world.state_order("schedule", {"version": self.versions["schedule", iss], "entries": []}, iss)  # type: ignore[index]

@@ -74,3 +74,28 @@ def test_the_power_may_fail_before_its_first_sample() -> None:
     world.crash()
     assert world.outcomes() == [("local:khan-cap:1", "failed", "power")]
     assert not world.station.programmes
+
+
+def test_one_that_goes_on_while_the_agent_is_started_anew_is_logged_to_its_end() -> None:
+    world = World()
+    world.press("khan-cap", 6.0)
+    world.advance(2)
+    world.restart()
+    assert world.outcomes() == []
+    assert world.shows() == "Báo động", "its words are on the board again"
+    world.advance(30)
+    (entry,) = [e for e in world.log if e["zone"] == "loa"]
+    assert (entry["result"], entry["reason"]) == ("completed", None)
+    assert not world.station.programmes
+    assert world.audit() == []
+
+
+def test_one_that_the_power_ends_is_logged_as_that() -> None:
+    world = World()
+    world.press("khan-cap", 6.0)
+    world.advance(2)
+    world.crash()
+    world.advance(30)
+    assert world.outcomes() == [("local:khan-cap:1", "interrupted", "power")]
+    assert not world.station.programmes
+    assert world.audit() == []

@@ -413,8 +413,13 @@ class World:
         logged = {(e["zone"], e["bulletin"], _epoch(e["started"])) for e in self.log if e["started"]}
         for stretch in self.stretches:
             if not self._is_among(stretch, stretch.bulletin, logged):
-                stretch.unseen = True
-                stretch.excused = not self._is_among(stretch, stretch.programme, begun)
+                stretch.excused = not self._is_among(stretch, self._programme_of(stretch), begun)
+                stretch.unseen = stretch.end is not None or stretch.excused
+
+    def _programme_of(self, stretch: Stretch) -> str:
+        """Its key in the store."""
+        own = self.config.trust.station_authority or self.config.device.id
+        return f"{own}/{stretch.programme}" if stretch.play.startswith("local:") else stretch.programme
 
     @staticmethod
     def _is_among(stretch: Stretch, name: str, known: set[tuple[str, str, float]]) -> bool:
@@ -436,8 +441,19 @@ class World:
         zones = [z.id for z in self.config.zones if z.kind == "sound"]
         ended, self._gone = self._gone, []
         keys = {b.id: self.keys.get(b.id, False) for b in self.config.buttons if b.action.silence}
-        hello = vo.Hello(version="0", pid=1, armed_ns=self.mono, zones=zones, pinned=[], relays={}, keys=keys)
-        self.post(msgspec.structs.replace(hello, ended=ended))
+        local = [s.open.play for s in self.on.values() if s.local]
+        hello = vo.Hello(
+            version="0",
+            pid=1,
+            armed_ns=self.mono,
+            zones=zones,
+            pinned=[],
+            relays={},
+            keys=keys,
+            ended=ended,
+            local=local,
+        )
+        self.post(hello)
 
     def set_link(self, up: bool) -> None:
         """The broker goes or comes back; it sends again what was not acknowledged, and all that is retained. `watch`
