@@ -29,7 +29,7 @@ BOOT_LIMIT_S = 900.0
 BOOT_USUAL_S = 25.0
 """From power on to the first answer where nothing else runs."""
 CPU = "max,-la57,-svm,-vmx"
-"""All that the emulator knows, but five levels of pages and a virtual machine in the virtual machine: the kernel's module
+"""All that the emulator knows, but five levels of pages and a machine in the machine: the kernel's module
 for that patches its code while everything waits, for minutes on a busy machine."""
 WAV_HEADER = 44
 PINS = "/sys/devices/platform/gpio-sim.0"
