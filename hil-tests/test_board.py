@@ -33,6 +33,14 @@ WORDS = "Lịch bơm nước đợt 2 bắt đầu từ 5 giờ ngày 25/11. Bà
 STORM = "Bão số 9 cấp 12 đổ bộ lúc 19 giờ 30. Bà con ven biển sơ tán ngay theo hướng dẫn."
 RED, GREEN = (200, 10, 10), (20, 120, 60)
 FILM_S = 60
+TOLD = (
+    "tram status --json",
+    "cat /proc/fb /sys/class/graphics/fb0/virtual_size /sys/class/graphics/fb0/bits_per_pixel",
+    "grep . /sys/class/drm/card*-*/status /sys/class/vtconsole/*/bind",
+    "od -An -tx1 -j 40000 -N 32 /dev/fb0",
+    "ps -eo pid,ni,user,etimes,time,args | grep '[a]gent.screen'",
+)
+"""What is said of a screen that is not as it should be."""
 CONNECTOR = "/sys/class/drm/card0-Virtual-1/status"
 
 
@@ -73,7 +81,11 @@ class Screen:
             seen[:] = [self.dump()]
             return holds(seen[0])
 
-        wait(what, so, within_s * self.board.patience, every_s=0.5)
+        try:
+            wait(what, so, within_s * self.board.patience, every_s=0.5)
+        except AssertionError as error:
+            told = [f"$ {command}\n{self.board.run(command, timeout_s=60).out}" for command in TOLD]
+            raise AssertionError("\n".join([str(error), *told])) from error
         return seen[0]
 
     def media(self, path: Path) -> dict[str, Any]:
