@@ -68,6 +68,7 @@ class Outcomes(Gate):
     ) -> None:
         part = p.parts[zone]
         part.take(Step.INTERRUPT)
+        self._touch(p)
         if not logged:
             return  # it was only opened: it begins anew
         if p.resume is Resume.DROP and not (reason == "restart" and p.overrides):
@@ -245,6 +246,7 @@ class Outcomes(Gate):
                 content=[m.sha256 for i in p.items if (m := i.media) is not None],
             )
         part.stretch_started = None
+        self._touch(p)
         return seen
 
     def _overridden(self, p: Programme, zone: str, at: float) -> str | None:

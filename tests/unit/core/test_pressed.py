@@ -5,7 +5,7 @@ from __future__ import annotations
 from agent.core import commands as do
 from agent.model import voice as vo
 from tests.unit.core.test_clusters import Commune
-from tests.unit.core.world import RATE, World
+from tests.unit.core.world import RATE, World, broadcast
 
 
 def opened(world: World, *zones: str, n: int = 1) -> vo.LocalOpened:
@@ -98,4 +98,16 @@ def test_one_that_the_power_ends_is_logged_as_that() -> None:
     world.advance(30)
     assert world.outcomes() == [("local:khan-cap:1", "interrupted", "power")]
     assert not world.station.programmes
+    assert world.audit() == []
+
+
+def test_a_board_that_was_taken_over_before_the_power_failed_is_logged_once() -> None:
+    world = World()
+    world.order("broadcast", broadcast("tin-1", {"text": "Mời họp.", "lang": "vi"}, zones=["bang"], resume="restart"))
+    world.advance(2)
+    world.press("khan-cap", 6.0)
+    world.advance(1)
+    world.crash()
+    first = [e for e in world.log if (e["zone"], e["bulletin"]) == ("bang", "tin-1")]
+    assert [(e["result"], e["reason"]) for e in first] == [("interrupted", "local")]
     assert world.audit() == []

@@ -19,6 +19,7 @@ from agent.core.catalogue import Catalogue
 from agent.core.intake import Intake
 from agent.core.ledger import Ledger
 from agent.core.outbox import Outbox
+from agent.core.programme import encode
 from agent.core.report import Reporter
 from agent.core.station import Station
 from agent.link import topics
@@ -655,6 +656,9 @@ class World:
             live = set(self.station.programmes)
             if live != set(self.docs):
                 found.append(f"the store has {sorted(self.docs)}, alive are {sorted(live)}")
+            for key, p in self.station.programmes.items():
+                if self.docs.get(key, b"") != encode(p):
+                    found.append(f"the store has {self.docs.get(key)!r}, alive is {encode(p)!r}")
         return found
 
     def _audit_acks(self) -> Iterator[str]:
@@ -720,7 +724,7 @@ class World:
         if ended > end + 0.002 or (not cut and ended < end - 0.002):
             yield f"{entry} ends {ended - end:+.3f} s from what was heard: {stretch}"
         whole = stretch.why == "completed" and (stretch.samples > 0 or entry["result"] == "completed")
-        if not stretch.unseen and (entry["result"] == "completed") != whole:
+        if entry["result"] == "completed" if stretch.unseen else (entry["result"] == "completed") != whole:
             yield f"{entry} for {stretch}"
 
     def _audit_decoders(self) -> Iterator[str]:
