@@ -54,14 +54,14 @@ class Board:
         self._blank(UNBLANK)
         self._open = True
 
-    def prepare(self, rgb: bytes, sha256: str) -> bytes:
+    def prepare(self, rgb: bytes, sha256: str) -> bytes | bytearray | memoryview:
         """The frame as the frame buffer has it."""
         frame = bytearray(self.width * self.height * 4)
         for offset in range(3):
             frame[2 - offset :: 4] = rgb[offset::3]
         return self._native(frame)
 
-    def show(self, ready: bytes) -> tuple[int, None]:
+    def show(self, ready: bytes | bytearray | memoryview) -> tuple[int, None]:
         """Copy it to the display."""
         self._copy(ready, 0)
         return time.monotonic_ns(), None
@@ -121,16 +121,16 @@ class Board:
     def _copy(self, rows: bytes | bytearray | memoryview, top: int) -> None:
         wide = self.width * self._bits // 8
         if wide == self._line:
-            self._map[top * self._line : top * self._line + len(rows)] = bytes(rows)
+            self._map[top * self._line : top * self._line + len(rows)] = rows
             return
         for y in range(len(rows) // wide):
             at = (top + y) * self._line
-            self._map[at : at + wide] = bytes(rows[y * wide : (y + 1) * wide])
+            self._map[at : at + wide] = rows[y * wide : (y + 1) * wide]
 
-    def _native(self, bgrx: bytes | bytearray | memoryview) -> bytes:
+    def _native(self, bgrx: bytes | bytearray | memoryview) -> bytes | bytearray | memoryview:
         """Rows in the frame buffer's own form: as they are, or RGB565."""
         if self._bits == 32:
-            return bytes(bgrx)
+            return bgrx
         data = bytes(bgrx)
         blue, green, red = data[0::4], data[1::4], data[2::4]
         out = bytearray(len(data) // 2)

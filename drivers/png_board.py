@@ -64,7 +64,7 @@ class Board:
 
     def move(self, bgrx: bytes | memoryview, top: int = 0) -> None:
         """A moment of a moving picture becomes a file of its own. OSError: disk."""
-        frame = bytearray(self.read())
+        frame, bgrx = bytearray(self.read()), bytes(bgrx)
         start, end = top * self.width * 3, top * self.width * 3 + len(bgrx) // 4 * 3
         for offset in range(3):
             frame[start + offset : end : 3] = bgrx[2 - offset :: 4]

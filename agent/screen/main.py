@@ -555,7 +555,7 @@ class _Process:
             first = film.shown == 1
             if first or now >= self._next_move:
                 self._next_move = now + 0.9 / self.board.rate_hz
-                self._moved(bytes(picture), 0)
+                self._moved(picture, 0)  # copied once, onto the display
             if first and self.shown is not None:
                 import hashlib
 
@@ -604,9 +604,10 @@ class _Process:
             rows.append((line[at:] + line * (wide // row + 1))[:wide])
         self._moved(b"".join(rows), band.top, dimmed=True)
 
-    def _moved(self, pixels: bytes, top: int, *, dimmed: bool = False) -> None:
+    def _moved(self, pixels: bytes | memoryview, top: int, *, dimmed: bool = False) -> None:
         try:
-            self.board.move(pixels if dimmed else self._dimmed(pixels), top)
+            whole = dimmed or self.percent >= 100
+            self.board.move(pixels if whole else self._dimmed(bytes(pixels)), top)
         except OSError as error:
             self._fault("output", str(error))
 
