@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import alsaaudio
 
+from agent.model.config import Microphone, Monitor
 from drivers.capture import PERIOD, RATE, Capture
 
 PERIODS = 4
@@ -60,3 +61,8 @@ class AlsaCapture(Capture):
                     time.sleep(ahead)
         finally:
             pcm.close()
+
+
+def open_capture(config: Microphone | Monitor) -> AlsaCapture:
+    """The one that the configuration names by its `device`."""
+    return AlsaCapture(str(config.device))

@@ -56,13 +56,10 @@ class Capture:
             os.close(write)
 
 
-CAPTURES = {"alsa": "alsa_capture.AlsaCapture", "wav": "wav_capture.WavCapture", "pipe": "pipe_capture.PipeCapture"}
-"""The driver of each kind of microphone or receiver: adding one is a module and a line here."""
-
-
 def open_capture(config: Microphone | Monitor) -> Capture:
-    """The microphone or receiver that the configuration names. ImportError when its library is missing."""
-    module, kind = CAPTURES[config.driver].split(".")
-    where = config.device if config.driver == "alsa" else config.path
-    capture: Capture = getattr(importlib.import_module(f"drivers.{module}"), kind)(where)
+    """The microphone or receiver that the configuration names: the driver NAME is `drivers/NAME_capture.py`.
+
+    ImportError when its library is missing.
+    """
+    capture: Capture = importlib.import_module(f"drivers.{config.driver}_capture").open_capture(config)
     return capture

@@ -11,6 +11,7 @@ import select
 import stat
 from collections.abc import Iterator
 
+from agent.model.config import Microphone, Monitor
 from drivers.capture import PERIOD, Capture
 
 WAIT_MS = 200
@@ -38,3 +39,8 @@ class PipeCapture(Capture):
                 yield os.read(pipe, 8 * PERIOD) if poll.poll(WAIT_MS) else b""
         finally:
             os.close(pipe)
+
+
+def open_capture(config: Microphone | Monitor) -> PipeCapture:
+    """The one that the configuration names by its `path`."""
+    return PipeCapture(str(config.path))

@@ -10,6 +10,7 @@ import time
 import wave
 from collections.abc import Iterator
 
+from agent.model.config import Microphone, Monitor
 from drivers.capture import PERIOD, RATE, Capture
 
 
@@ -46,3 +47,8 @@ class WavCapture(Capture):
         if not data:
             raise ValueError(f"{self._path}: no sound in it")
         return data
+
+
+def open_capture(config: Microphone | Monitor) -> WavCapture:
+    """The one that the configuration names by its `path`."""
+    return WavCapture(str(config.path))

@@ -30,7 +30,7 @@ from pathlib import Path
 from agent import __version__
 from agent.model import apart
 from agent.model import voice as v
-from agent.model.config import AlsaOutput, Microphone, RtpOutput, SoundOutput, Station, WavOutput, Zone
+from agent.model.config import Microphone, SoundOutput, Station, Zone
 from agent.model.ear import EAR_HEAD, EAR_SOCKET
 from agent.voice import core, lock, pcm
 from agent.voice.core import RefusedError, Voice
@@ -93,10 +93,6 @@ class Doorbell:
                 os.write(self._bell, b"!")
 
 
-SINKS: dict[type, str] = {WavOutput: "wav_sink", AlsaOutput: "alsa_sink", RtpOutput: "rtp_sink"}
-"""The driver of each kind of sound output: a module of `drivers` with `open_sink(output, zones)`."""
-
-
 def plan_cards(zones: Sequence[Zone]) -> list[tuple[SoundOutput, list[tuple[Zone, bool]]]]:
     """Every output once, with its zones in configuration order and whether it is the zone's first (reporting) one."""
     cards: dict[tuple[type, str], tuple[SoundOutput, list[tuple[Zone, bool]]]] = {}
@@ -116,10 +112,10 @@ def plan_cards(zones: Sequence[Zone]) -> list[tuple[SoundOutput, list[tuple[Zone
 
 
 def open_card(output: SoundOutput, members: Sequence[tuple[Zone, bool]]) -> Card:
-    """The card with its sink. OSError when a file of it cannot be written."""
+    """The card with its sink, which the driver NAME has in `drivers/NAME_sink.py`. OSError when it cannot write."""
     zones = [zone for zone, _ in members]
     names = ["+".join(zones[i].id for i in slot) for slot in slots_of(zones)]
-    sink: Sink = importlib.import_module(f"drivers.{SINKS[type(output)]}").open_sink(output, names)
+    sink: Sink = importlib.import_module(f"drivers.{output.__struct_config__.tag}_sink").open_sink(output, names)
     return Card(output.target, sink, [Channel(zone, primary) for zone, primary in members])
 
 
