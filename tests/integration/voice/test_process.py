@@ -242,6 +242,7 @@ def test_systemd_is_told_when_ready_and_fed(prepared: Process) -> None:
         ('{"do":"line","zone":"hall","state":"open"}', True),
         ('{"do":"sensors"}', True),
         ('{"do":"line","zone":"hall","state":"melted"}', False),
+        ('{"do":"line","zone":"nowhere","state":"open"}', False),
         ('{"do":"press","button":"nobody"}', False),
         ('{"do":"press","button":"fire","seconds":-1}', False),
         ('{"do":"press","button":"fire","seconds":"x"}', False),
@@ -255,7 +256,7 @@ def test_the_control_socket_answers_every_line(tmp_path: object, line: str, ok: 
     from drivers.virtual_gpio import ControlServer, VirtualFactory
 
     button = Button(id="fire", pin=6, action=Action(stop=True))
-    server = ControlServer(f"{tmp_path}/control.sock", VirtualFactory(), [], [button], ["loa"])
+    server = ControlServer(f"{tmp_path}/control.sock", VirtualFactory(), [], [button], ["hall"])
     try:
         answer = server.answer(line.encode())
         assert answer["ok"] is ok
