@@ -142,12 +142,23 @@ class Machine:
 
 
 class Commune:
-    """Use as a context manager. `drifts`: one cluster for each, of so many ppm. `sims`: clusters with a SIM too."""
+    """Use as a context manager. `drifts`: one cluster for each, of so many ppm. `sims`: clusters with a SIM too.
 
-    def __init__(self, drifts: Sequence[float], *, sims: Sequence[int] = (), station_drift: float = 0.0) -> None:
+    `delays_ms`: by how much each cluster plays later, for the distance to the neighbouring horn.
+    """
+
+    def __init__(
+        self,
+        drifts: Sequence[float],
+        *,
+        sims: Sequence[int] = (),
+        delays_ms: Sequence[float] = (),
+        station_drift: float = 0.0,
+    ) -> None:
         self.tag = f"tr{os.getpid() % 100_000}"
         self._drifts = list(drifts)
         self._sims = set(sims)
+        self._delays_ms = list(delays_ms) or [0.0] * len(self._drifts)
         self._station_drift = station_drift
         self._stack = contextlib.ExitStack()
 
@@ -276,6 +287,7 @@ class Commune:
     def _cluster(self, name: str, number: int) -> dict[str, Any]:
         config = self._device(name, f"84/86/xa-mau/ap-{number + 1}", "cluster", self._drifts[number])
         config["device"]["groups"] = ["tinh-mau", GROUP]
+        config["zones"][0]["delay_ms"] = self._delays_ms[number]
         config["parent"] = self._link(name, f"{NET}.2", 8884) | {"media": f"https://{NET}.2:8443/media"}
         if number in self._sims:
             config["mqtt"] = self._link(name, f"{NET}.1", self.broker.port) | {"reconnect_max_s": 2}
@@ -351,6 +363,8 @@ def paused(*machines: Machine) -> Iterator[None]:
     """Without these machines."""
     for machine in machines:
         machine.power_off()
-    yield
-    for machine in machines:
-        machine.start()
+    try:
+        yield
+    finally:
+        for machine in machines:
+            machine.start()
