@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -37,10 +37,10 @@ from agent.core.outbox import Outbox
 from agent.core.report import Reporter
 from agent.core.station import Station
 from agent.ear.client import EarKeeper
-from agent.link import topics
 from agent.link.birth import BirthFile
 from agent.link.client import MqttLink
 from agent.link.hub import Hub, NoHub
+from agent.link.own import OwnKey
 from agent.link.pair import Labelled, Links
 from agent.link.settings import Settings
 from agent.link.tls import CredentialError
@@ -83,7 +83,6 @@ SWITCH_S = 0.0005
 some ten times between the network and voice."""
 URGENT = ("MainThread", "link", "worker", "store")
 """Threads through which an emergency goes, and those that may hold the interpreter while it waits."""
-LOCAL_TTL_S = 24 * 3600.0
 
 
 class Inbox:
@@ -373,24 +372,7 @@ class App:
         except (OSError, BadKeyError) as error:
             self.inbox(ev.Alarm("station-key", f"{key}: {error}; the commune's own programmes cannot be signed"))
             return None
-        device = config.device.id
-
-        def sign(
-            op: str,
-            args: dict[str, Any],
-            now: Instant,
-            *,
-            ctr: int | None,
-            aud: Sequence[str] | None = None,
-            ttl: float | None = None,
-        ) -> tuple[str, bytes]:
-            usual = LOCAL_TTL_S if args.get("class") == "emergency" else 30 * LOCAL_TTL_S
-            life = None if ctr is None else min(usual, ttl or usual)
-            raw = signer.order(op, args, aud or [device], now=now.wall, ttl=life, ctr=ctr)
-            topic = topics.order(device) if ctr is not None else topics.desired(device, op, iss)
-            return topic, raw.encode()
-
-        return sign
+        return OwnKey(signer, config.device.id)
 
 
 class Worker:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -23,6 +23,7 @@ from agent.core.programme import encode
 from agent.core.report import Reporter
 from agent.core.station import Station
 from agent.link import topics
+from agent.link.own import OwnKey
 from agent.model import events as ev
 from agent.model import screen
 from agent.model import voice as vo
@@ -1012,25 +1013,12 @@ class World:
     def _path(self, sha256: str) -> str | None:
         return f"/media/{sha256}" if sha256 in self.media else None
 
-    def _sign(
-        self,
-        op: str,
-        args: dict[str, Any],
-        now: Instant,
-        *,
-        ctr: int | None,
-        aud: Sequence[str] | None = None,
-        ttl: float | None = None,
-    ) -> tuple[str, bytes]:
+    def _sign(self, op: str, args: dict[str, Any], now: Instant, *, ctr: int | None, **more: Any) -> tuple[str, bytes]:
         iss = "xa-mau"
-        command = ctr is not None
-        if command:  # one count for this key, whoever of this world signs with it
+        if ctr is not None:  # one count for this key, whoever of this world signs with it
             self.province.ctr[iss] += 1
             ctr = self.province.ctr[iss]
-        raw = self.province.signer(iss).order(
-            op, args, aud or [DEVICE], now=now.wall, ttl=ttl or 3600.0 if command else None, ctr=ctr
-        )
-        return topics.order(DEVICE) if command else topics.desired(DEVICE, op, iss), raw.encode()
+        return OwnKey(self.province.signer(iss), DEVICE)(op, args, now, ctr=ctr, **more)
 
 
 def _epoch(text: str) -> float:
