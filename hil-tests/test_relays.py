@@ -84,7 +84,7 @@ def test_a_machine_that_hangs_is_reset_by_its_watchdog(board: VirtualBoard) -> N
     assert "i6300esb" in answered(board, "cat /sys/class/watchdog/watchdog*/identity | tr A-Z a-z")
     board.run(
         "echo -1 >/proc/sys/kernel/sched_rt_runtime_us; for cpu in 0 1; do"
-        " (exec chrt --fifo 99 taskset --cpu-list $cpu sh -c 'while :; do :; done') >/dev/null 2>&1 & done"
+        " (sleep 5; exec chrt --fifo 99 taskset --cpu-list $cpu sh -c 'while :; do :; done') >/dev/null 2>&1 & done"
     )
     board.wait_for_reset(180 * board.patience)
     board.wait_for_agent(900)
