@@ -27,6 +27,7 @@ BARE = " ".join(
         "tram-agent.service",
         "tram-guard.service",
         "tram-decoder.socket",
+        "tram-ear.socket",
         "tram-rig.service",
     )
 )

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.smoke, pytest.mark.gpio, pytest.mark.sound]
 ASSETS = Path(__file__).resolve().parents[1] / "agent" / "voice" / "assets"
 VERSE = noise(8, seed=1)
 VERSES = 10
-"""One small file, so that it is soon fetched, again and again: a busy emulator takes its time to see that it is heard."""
+"""One small file, so that it is soon fetched, again and again: looking for it takes time on a busy machine."""
 
 
 def verse_is_heard(board: Board) -> bool:
