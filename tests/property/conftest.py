@@ -1,4 +1,4 @@
-"""A longer run of the property tests: `pytest --hypothesis-profile=deep tests/property`."""
+"""A longer run of the property tests: `pytest --hypothesis-profile=deep --timeout=0 tests/property`."""
 
 from __future__ import annotations
 
