@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -28,7 +28,7 @@ BEFORE_NS = 1 * S
 class Listening:
     """`sent` is what voice sent in the monitor's zone; `hear` takes what the receiver gives, as it comes."""
 
-    def __init__(self, monitor: Monitor, sent: Tape, now: int, *, external: bool) -> None:
+    def __init__(self, monitor: Monitor, sent: Tape, now: int, *, external: Callable[[], bool]) -> None:
         self.monitor = monitor
         self._sent = sent
         self._heard = Tape()

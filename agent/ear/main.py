@@ -18,13 +18,16 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from datetime import tzinfo
+from functools import partial
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 import msgspec
 
 from agent import machine
 from agent.ear.sensing import Sensing
-from agent.model.config import Sensor, Station
+from agent.model.config import Sensor, Station, Zone
 from agent.model.ear import ALIVE_S, EAR_HEAD, EAR_SOCKET, Check, Checked, EarEvent, Noticed, Ready
 from agent.model.health import Line, Verdict
 from agent.model.loader import load
@@ -90,7 +93,8 @@ class Ear:
         for monitor in self._station.monitors:
             number = numbers[monitor.zone]
             tape = self._tapes.setdefault(number, Tape())
-            external = self._station.zone(monitor.zone).idle.source == "external"
+            zone = self._station.zone(monitor.zone)
+            external = partial(_may_be_heard, zone, ZoneInfo(self._station.timezone))
             listening = Listening(monitor, tape, time.monotonic_ns(), external=external)
             self._listening.append(listening)
             self._open(listening)
@@ -233,6 +237,12 @@ class Ear:
     def _tell(self, event: EarEvent) -> None:
         sys.stdout.buffer.write(_encoder.encode(event) + b"\n")
         sys.stdout.buffer.flush()
+
+
+def _may_be_heard(zone: Zone, tz: tzinfo) -> bool:
+    from agent.ear.watch import may_be_heard
+
+    return may_be_heard(zone, time.time(), tz)
 
 
 def command(arguments: Sequence[str] | None = None) -> int:

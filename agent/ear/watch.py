@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import tzinfo
 
+from agent.core import rules
 from agent.ear.compare import Heard, Judgement
-from agent.model.config import Monitor
+from agent.model.config import Monitor, Zone
 from agent.model.ear import Noticed
 
 WORDS = {Heard.DEAD: "air-dead", Heard.WRONG: "air-wrong", Heard.FOREIGN: "air-foreign"}
@@ -21,11 +23,23 @@ RAISE = {"air": 3, "microphone": 8}
 CLEAR = 2
 
 
+AFTER_S = 15.0
+"""So long beyond its hours and its amplifier's cool-down an external source is not foreign yet."""
+
+
+def may_be_heard(zone: Zone, at: float, tz: tzinfo) -> bool:
+    """Whether an external source may be heard in the idle zone at the epoch second `at`, so that nothing is foreign."""
+    if zone.idle.source != "external":
+        return False
+    late = at - AFTER_S - sum(step.cool_down_s for step in zone.idle.power)
+    return not zone.idle.power or any(rules.inside(zone.idle.hours, t, tz) for t in (at, late))
+
+
 class Watch:
     """Of one receiver or microphone."""
 
-    def __init__(self, monitor: Monitor, *, external: bool) -> None:
-        """`external`: an external source may be heard while the zone is idle, so that nothing then is foreign."""
+    def __init__(self, monitor: Monitor, *, external: Callable[[], bool]) -> None:
+        """`external`: whether an external source may be heard now (`may_be_heard`)."""
         self.monitor = monitor
         self._external = external
         self._alarm: str | None = None
@@ -61,7 +75,7 @@ class Watch:
     def _word(self, heard: Heard) -> str | None:
         if self.monitor.kind == "microphone":
             return "speaker-silent" if heard in (Heard.DEAD, Heard.WRONG) else None
-        if heard is Heard.FOREIGN and self._external:
+        if heard is Heard.FOREIGN and self._external():
             return None
         return WORDS.get(heard)
 
