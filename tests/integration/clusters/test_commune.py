@@ -39,7 +39,8 @@ def quiet(commune: Commune) -> Iterator[None]:
     """Each test begins when all are there and nothing sounds."""
     yield
     for machine in commune.machines:
-        until(lambda m=machine: not _owned(m), f"{machine.name} is silent; {machine.log[-1500:]}", 60)
+        until(lambda m=machine: not _owned(m), lambda m=machine: f"{m.name} is free; {m.log[-1500:]}", 60)
+        until(lambda m=machine: m.heard(time.time()) is None, f"{machine.name} is silent")
     commune.wait_ready()
 
 
