@@ -35,11 +35,17 @@ class DirectStage(Stage):
         super().__enter__()
         return self
 
+    def _write_config(self) -> None:
+        """Without sensors, so that no ear runs beside what is measured."""
+        super()._write_config()
+        config = yaml.safe_load(self.config_path.read_text("utf-8"))
+        del config["sensors"]
+        self.config_path.write_text(yaml.safe_dump(config, allow_unicode=True, sort_keys=False), "utf-8")
+
     def start_agent(self) -> None:
-        """As the stage does, after the configuration was changed: without sensors there is no ear."""
+        """As the stage does, after the configuration was changed."""
         config = yaml.safe_load(self.config_path.read_text("utf-8"))
         config["mqtt"]["port"] = self.broker_port()
-        config.pop("sensors", None)
         self.config_path.write_text(yaml.safe_dump(config, allow_unicode=True, sort_keys=False), "utf-8")
         super().start_agent()
 
