@@ -11,6 +11,11 @@ mirror=${TRAM_MIRROR:-$(apt_source debian)}
 cache=${TRAM_BUILD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tram-build}
 packages_build=(mmdebstrap dpkg-dev ca-certificates)
 
+# as_root COMMAND…: as root, or as the root of a name space of one's own, which is enough to unpack and to own files.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else unshare --map-root-user --map-auto "$@"; fi
+}
+
 version() { sed -n 's/^version = "\(.*\)"/\1/p' "$root/pyproject.toml"; }
 
 # need_foreign ARCH: this machine can run programs of that architecture (by QEMU, where it is another one).
