@@ -138,6 +138,21 @@ def test_an_update_gets_the_command_line_of_the_slot_that_it_goes_to(
     assert f"-{root} " in line.read_text("ascii")
 
 
+def test_the_manifest_names_every_debian_and_python_package(tmp_path: Path) -> None:
+    (tmp_path / "packages").write_text("libc6:arm64\t2.41-12\nrauc\t1.13-3\n", "utf-8")
+    words = [sys.executable, BUILD / "manifest", "raspberry", "arm64", "abc123", tmp_path / "packages"]
+    said = subprocess.run(words, capture_output=True, text=True, check=True, env={"PYTHONUTF8": "1"}).stdout
+    head, *lines = said.splitlines()
+    assert head == "# Trạm, image for raspberry (arm64), source abc123"
+    assert lines[:2] == ["libc6:arm64\t2.41-12", "rauc\t1.13-3"]
+    listed = dict(line.split("\t") for line in lines)
+    assert "tram" in listed
+    device = locked("requirements-device.lock")
+    assert {n: v for n, v in device.items() if n not in ("pip", "setuptools")} == {
+        name.removeprefix("python:"): version for name, version in listed.items() if name.startswith("python:")
+    }
+
+
 def test_each_list_of_packages_has_a_word_a_line() -> None:
     lists = sorted(BUILD.rglob("*.list"))
     assert len(lists) >= 4
