@@ -155,7 +155,7 @@ def test_a_card_that_is_not_whole_says_so(
         (card / "disk.img").unlink()
 
 
-def test_a_foreign_usb_disk_is_not_read(station: FirmwareBoard, image: Path, folder: Path) -> None:
+def test_a_foreign_usb_disk_is_not_read(image: Path, folder: Path) -> None:
     """It bears the name of the card's own partition, with a station's folder on it."""
     board = VirtualBoard(image, folder / "usb")
     board.extra = ["-device", "qemu-xhci", "-drive", f"file={image / 'disk.img'},if=none,id=usb,readonly=on,format=raw"]
