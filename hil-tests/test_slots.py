@@ -162,8 +162,7 @@ def test_a_foreign_usb_disk_is_not_read(image: Path, folder: Path) -> None:
     board.extra += ["-device", "usb-storage,drive=usb"]
     try:
         board.start()
-        answered(board, "test -e /sys/bus/usb/devices/*:1.0/bInterfaceClass")
-        assert "08" in answered(board, "cat /sys/bus/usb/devices/*:1.0/bInterfaceClass").split()
+        assert "08" in answered(board, "cat /sys/bus/usb/devices/*:1.0/bInterfaceClass").split()  # it is seen
         assert answered(board, "ls /sys/block").split() == ["vda"]
     finally:
         board.close()
