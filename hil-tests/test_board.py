@@ -211,7 +211,8 @@ def test_a_display_that_is_unplugged_is_an_alarm_and_the_show_goes_on_when_it_is
 
 
 def test_a_board_that_was_killed_shows_again_what_holds(screen: Screen) -> None:
-    answered(screen.board, "kill -9 $(pgrep -f 'agent.screen --zone' | head -1)")
+    # What it had put there stays there without it: wiped, so that only a new one can have shown it again.
+    answered(screen.board, "kill -9 $(pgrep -f 'agent.screen --zone' | head -1); head -c 4000000 /dev/zero >/dev/fb0")
     screen.until("the alert is there again", lambda i: ground(i) == LOOKS["emergency"].ground)
 
 

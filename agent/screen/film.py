@@ -24,9 +24,8 @@ FILES = 64
 
 def main(job: str) -> None:
     """Play it; never returns."""
-    os.setpriority(
-        os.PRIO_PROCESS, 0, max(0, os.getpriority(os.PRIO_PROCESS, 0))
-    )  # the board goes first, not its films
+    # The board goes first, its films do not.
+    os.setpriority(os.PRIO_PROCESS, 0, max(0, os.getpriority(os.PRIO_PROCESS, 0)))
     told = json.loads(job)
     out = told["out"]
 
@@ -42,12 +41,13 @@ def main(job: str) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
     resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     driver = importlib.import_module(told["media"])
     width, height = told["width"], told["height"]
     memory = mmap.mmap(told["memory"], driver.SLOTS * width * height * 4)
     try:
         film = driver.Film(told["path"], memory, width, height, fill=told["fill"], plugins=told.get("plugins"))
+        # Only now: where no memory may be both written and run libffi keeps what libVLC calls back in a file.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
         if not os.read(told["go"], 1):
             os._exit(0)
         film.start()

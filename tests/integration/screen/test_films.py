@@ -7,7 +7,7 @@ import queue
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,10 +18,18 @@ from agent.model.config import Board, PngOutput, Zone
 from agent.model.events import ChildDied
 from agent.model.screen import Capture, Captured, Dropped, Page, Rest, ScreenFault, Show, Shown
 from agent.ports import Inbox
-from agent.screen.client import Screens
+from agent.screen.client import PROGRAM, Screens
 
 pytestmark = pytest.mark.vlc
 WIDTH, HEIGHT = 320, 180
+STRICT = """
+import ctypes, sys
+if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0):
+    sys.exit(77)
+from agent.screen.main import main
+sys.exit(main())
+"""
+"""A board that may have no memory that is both written and run (PR_SET_MDWE), as in its unit, with all its children."""
 SLIDE = Page(title="Trang sau", class_="normal", dwell_s=60)
 
 
@@ -56,12 +64,12 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Wall:
     """A board's real process, and what it posts."""
 
-    def __init__(self, folder: Path, **board: object) -> None:
+    def __init__(self, folder: Path, program: Sequence[str] = PROGRAM, **board: object) -> None:
         self.folder = folder / "board"
         self.events: queue.Queue[Struct] = queue.Queue()
         output = PngOutput(dir=str(self.folder), width=WIDTH, height=HEIGHT, rate_hz=10)
         zone = Zone(id="bang", kind="screen", output=output, board=Board(**board))  # type: ignore[arg-type]
-        self.screens = Screens([zone], self.post, folder)
+        self.screens = Screens([zone], self.post, folder, program)
         self.screens.start()
 
     def post(self, event: Struct, *, urgent: bool = False) -> None:
@@ -132,6 +140,19 @@ def test_a_film_is_shown_to_its_end_and_the_next_slide_follows(wall: Wall, films
     assert isinstance(first, tuple)
     assert first[0] > 200
     assert first[1] < 80
+
+
+def test_a_film_is_shown_where_no_memory_may_be_written_and_run(tmp_path: Path, films: Path) -> None:
+    wall = Wall(tmp_path, ("-c", STRICT))
+    try:
+        wall.show(film(films, "good.mp4", 0.5), SLIDE)
+        told = wall.until(lambda e: isinstance(e, Shown | ChildDied | ScreenFault))
+        if isinstance(told[-1], ChildDied) and "77" in told[-1].detail:
+            pytest.skip("this kernel does not know PR_SET_MDWE (6.3)")
+        assert isinstance(told[-1], Shown), told[-1]
+        wall.until(lambda e: isinstance(e, Dropped))
+    finally:
+        wall.screens.stop()
 
 
 def test_a_bounded_film_ends_at_its_time(wall: Wall, films: Path) -> None:
