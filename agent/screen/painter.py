@@ -10,9 +10,9 @@ from agent.screen.fonts import Fonts
 from agent.screen.layout import QUIET, Running, Sheet, Text
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
-ROOM = 56_000_000
+ROOM = 54_000_000
 """Bytes for decoding a picture, so that a painter needs 80 MB at most. What would take more is refused before a pixel
-is decoded: a JPEG from 24 megapixels on, a PNG from 8.6, a WebP from 2.9, transparent ones earlier."""
+is decoded: a JPEG from 24 megapixels on, a PNG from 8.3, a WebP from 2.8, transparent ones earlier."""
 PER_PIXEL = {"PNG": 6.5, "GIF": 7.0, "WEBP": 19.0, "JPEG": ROOM / 24_000_000}
 """Bytes that decoding took at most. libwebp keeps two canvases beside the picture; a JPEG is scaled while decoding."""
 TRANSPARENCY = 6.5
