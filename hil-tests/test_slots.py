@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +18,15 @@ from virtual import VirtualBoard
 
 pytestmark = [pytest.mark.virtual_board, pytest.mark.powercut]
 CARD_MIB = 6000
-ROOTS = {"a": (65, 1000), "b": (1065, 1000)}
-BOOTS = {"a": (2065, 64), "b": (2129, 64)}
-"""Start and size in MiB (image-build/layout)."""
+LAYOUT = Path(__file__).parents[1] / "image-build" / "layout"
+PARTS = {
+    name: (int(start), int(size))
+    for _number, name, start, size in (
+        line.split() for line in subprocess.check_output([LAYOUT, "virtual-board", "parts"], text=True).splitlines()
+    )
+}
+"""Start and size of each partition in MiB."""
+IMAGE_MIB = sum(PARTS["data"]) + 1
 NO_SYSTEM = "no system on this card can be started"
 
 
@@ -59,13 +66,13 @@ def test_the_firmware_that_knows_nothing_starts_slot_a_and_knows_both_then(stati
 
 
 def test_the_data_partition_grows_to_the_end_of_the_card_and_stays_mounted(station: FirmwareBoard) -> None:
-    assert data_mib(station) > CARD_MIB - 2450
+    assert data_mib(station) > CARD_MIB - IMAGE_MIB
     answered(station, "sleep 20", timeout_s=60)
-    assert data_mib(station) > CARD_MIB - 2450
+    assert data_mib(station) > CARD_MIB - IMAGE_MIB
     before = answered(station, "cat /proc/sys/kernel/random/boot_id >/data/tram/proof && cat /data/tram/proof")
     again(station)
     assert answered(station, "cat /data/tram/proof") == before
-    assert data_mib(station) > CARD_MIB - 2450
+    assert data_mib(station) > CARD_MIB - IMAGE_MIB
 
 
 def data_mib(board: VirtualBoard) -> int:
@@ -99,7 +106,7 @@ def test_a_damaged_slot_is_left_for_the_other_one(station: FirmwareBoard) -> Non
     answered(station, "rauc status mark-good other && rauc status mark-good", timeout_s=60)
     answered(station, "sync")
     station.power_cut()
-    station.overwrite(*ROOTS["a"])
+    station.overwrite(*PARTS["rootfs-a"])
     station.start()
     assert slot(station) == "B"
     assert "bad" in answered(station, "rauc status")
@@ -115,21 +122,24 @@ def test_with_both_slots_damaged_there_is_a_message_on_screen_and_serial_line(
     station: FirmwareBoard, folder: Path
 ) -> None:
     station.power_cut()
-    station.overwrite(*ROOTS["b"])
+    station.overwrite(*PARTS["rootfs-b"])
     station.power_on()
     said(station, NO_SYSTEM, 600)
     station.screen(folder / "rescue.png")
     assert "initramfs)" not in station.console()  # no shell for whoever has a keyboard
     station.power_cut()
-    for part in BOOTS.values():
-        station.overwrite(*part)
+    for name in ("boot-a", "boot-b"):
+        station.overwrite(*PARTS[name])
     station.power_on()
     said(station, NO_SYSTEM, 600)
 
 
 @pytest.mark.parametrize(
     ("mib_written", "card_mib", "words"),
-    [(1500, 2450, "was not written to the card completely"), (1500, 1500, "the card is too small: it has 1500 MiB")],
+    [
+        (1500, IMAGE_MIB, "was not written to the card completely"),
+        (1500, 1500, "the card is too small: it has 1500 MiB"),
+    ],
     ids=["written halfway", "a card too small"],
 )
 def test_a_card_that_is_not_whole_says_so(
