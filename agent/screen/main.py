@@ -57,60 +57,42 @@ CHANGED = 3
 
 
 class _Painter:
-    """A painting child as its parent sees it. It is started before there is anything to paint: what it must load takes
-    longer than an alert's page, and an alert shall not wait for that. `paint` gives it its one command."""
+    """A painting child as its parent sees it."""
 
-    def __init__(self, board: BoardDriver, look: dict[str, Any]) -> None:
-        self.line, self.shown = b"", 0
+    def __init__(self, line: bytes, board: BoardDriver, look: dict[str, Any], *, skip: int = 0, shown: int = 0) -> None:
+        self.line, self.shown = line, shown
         self.page: int | None = None
         """The page it is at; None before its first."""
         self.since = time.monotonic()
         self.ended = False
         self._buffer = bytearray()
-        self._command = os.memfd_create("command")
         self.fd, out = os.pipe()
-        given, self._go = os.pipe()
         try:
             self.pid = os.fork()
             if self.pid == 0:
-                self._work(board, look, given, out)
+                self._paint(board, look, out, skip)
         except OSError:
-            self._close()
+            os.close(self.fd)
             raise
         finally:
-            os.close(given)
             os.close(out)
 
-    def paint(self, line: bytes, *, skip: int = 0, shown: int = 0) -> None:
-        """Begin with a command, without its first `skip` pages. OSError: the child is gone."""
-        self.line, self.shown = line, shown
-        self.since = time.monotonic()
-        if ALERT in line:
-            niceness(FIRST, self.pid)
-        os.pwrite(self._command, line, 0)
-        os.write(self._go, json.dumps([len(line), skip, shown]).encode())
-
-    def _work(self, board: BoardDriver, look: dict[str, Any], given: int, out: int) -> None:
+    def _paint(self, board: BoardDriver, look: dict[str, Any], out: int, skip: int) -> None:
         code = 1
         try:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            niceness(0)
+            if ALERT not in self.line:
+                niceness(0)
             # msgspec prefers it to `typing`, which has all of it; it brings inspect and ast.
             sys.modules.setdefault("typing_extensions", None)  # type: ignore[arg-type]
             os.close(self.fd)
-            os.close(self._go)
             # stdin and stdout are the agent's: a child that outlives its parent must not hold them.
             nothing = os.open(os.devnull, os.O_RDWR)
             os.dup2(nothing, 0)
             os.dup2(nothing, 1)
-            from agent.screen import painting
+            from agent.screen.painting import work
 
-            fonts = painting.ready(board.width, board.height)
-            told = os.read(given, 64)
-            if told:  # else nothing was ever to be painted
-                size, skip, shown = json.loads(told)
-                line = os.pread(self._command, size, 0)
-                painting.work(line, board.width, board.height, out, look, fonts, skip=skip, shown=shown)
+            work(self.line, board.width, board.height, out, look, skip=skip, shown=self.shown)
             code = 0
         except BrokenPipeError:
             code = 0
@@ -135,13 +117,9 @@ class _Painter:
             self.since = time.monotonic()
         return messages
 
-    def _close(self) -> None:
-        for fd in (self.fd, self._go, self._command):
-            os.close(fd)
-
     def close(self) -> int:
         """End the child and return its wait status; one that has closed its pipe is given a moment to say why."""
-        self._close()
+        os.close(self.fd)
         patience = 50 if self.ended else 0
         while patience:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -196,8 +174,6 @@ class _Process:
         self.plugins = None if work is None else os.path.join(work, "vlc")
         self.rota = Rota()
         self.painter: _Painter | None = None
-        self.spare: _Painter | None = None
-        """The next one, which loads what it needs while nothing is painted."""
         self.finished = False
         """The painter has said that it is done; its end is then no fault."""
         self.film: Projector | None = None
@@ -236,8 +212,6 @@ class _Process:
         finally:
             try:
                 self._drop_painter()
-                if self.spare is not None:
-                    self.spare.close()
                 self._new_rota()
                 self._drop_film()
             except BrokenPipeError:
@@ -248,9 +222,6 @@ class _Process:
 
     def _step(self) -> int | None:
         """One turn; an exit code when it was the last."""
-        if self.spare is None and self.painter is None:
-            with contextlib.suppress(OSError):  # no memory for it now: the next one is started when it is needed
-                self.spare = _Painter(self.board, self.look)
         readable = [0, *(c.fd for c in (self.painter, self.film, self.capture) if c)]
         timeout = max(0.0, self._wake() - time.monotonic())
         ready, _, _ = select.select(readable, [], [], timeout)
@@ -389,19 +360,10 @@ class _Process:
 
     def _start(self, line: bytes, *, skip: int = 0, shown: int = 0) -> None:
         self.finished = False
-        spare, self.spare = self.spare, None
         try:
-            if spare is not None:
-                self.painter = spare
-                with contextlib.suppress(BrokenPipeError):
-                    spare.paint(line, skip=skip, shown=shown)
-                    return
-                self._drop_painter()  # it has died while it waited
-            self.painter = _Painter(self.board, self.look)
-            self.painter.paint(line, skip=skip, shown=shown)
+            self.painter = _Painter(line, self.board, self.look, skip=skip, shown=shown)
         except OSError as error:
             self._fault("painter", str(error))
-            self._drop_painter()
             self._unpainted()
 
     def _painted(self, painter: _Painter) -> None:
@@ -638,10 +600,10 @@ class _Process:
             data = data[os.write(1, data) :]
 
 
-def niceness(wanted: int, pid: int = 0) -> None:
-    """Of a process (0: this one) and of what it starts. Without the right to ask (RLIMIT_NICE) nothing changes."""
+def niceness(wanted: int) -> None:
+    """Of this process and of what it starts. Without the right to ask (RLIMIT_NICE) nothing changes."""
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, pid, wanted)
+        os.setpriority(os.PRIO_PROCESS, 0, wanted)
 
 
 def _frame(message: dict[str, Any], payload: bytes) -> Frame:

@@ -1,4 +1,4 @@
-"""The child of a board's process: it waits for one command, gives its frames out through a pipe, and is gone.
+"""The short-lived child of a board's process: one command in, its frames out through a pipe, then gone.
 
 It alone loads Pillow, the fonts and foreign pictures. It may crash, hang or eat its memory limit: that costs one page.
 Each message is a line of JSON with `m`, a `frame` followed by its bytes:
@@ -30,8 +30,6 @@ SHORTEST_DWELL_S = 3.0
 MEMORY = 768 * 2**20
 """Address space of the child; a picture that wants more fails as damaged."""
 CPU_S = 30
-ALERT = "KHẨN CẤP – sơ tán ngay, cấp độ rủi ro 1234567890, trước giờ báo động"
-"""Painted before there is anything to paint."""
 
 
 class _NoFonts:
@@ -44,28 +42,8 @@ class _NoFonts:
         return 0.0, 0.0, 0.0, 0.0
 
 
-def ready(width: int, height: int) -> Fonts | None:
-    """Load what an alert needs, by painting one. None: there are no fonts, which is told when something is painted."""
-    try:
-        fonts = Fonts()
-    except (NoFontError, OSError):
-        return None
-    page = Page(title=ALERT, body=ALERT, class_="emergency")
-    for sheet in compose(page, width, height, fonts, Design()):
-        paint(sheet, fonts)
-    return fonts
-
-
 def work(
-    line: bytes,
-    width: int,
-    height: int,
-    out: int,
-    look: dict[str, Any],
-    fonts: Fonts | None = None,
-    *,
-    skip: int = 0,
-    shown: int = 0,
+    line: bytes, width: int, height: int, out: int, look: dict[str, Any], *, skip: int = 0, shown: int = 0
 ) -> None:
     """Paint the command in `line` and write its messages to `out`. `look`: the zone's `board` of the configuration.
 
@@ -87,7 +65,7 @@ def work(
             say("end")
             return
         say("begin")
-        for message in Painting(width, height, design, fonts).messages(command, skip, shown):
+        for message in Painting(width, height, design).messages(command, skip, shown):
             say(*message[:2], **message[2])
         say("end")
 
@@ -98,10 +76,10 @@ _Message = tuple[str, bytes, dict[str, Any]]
 class Painting:
     """One command on its way to frames."""
 
-    def __init__(self, width: int, height: int, design: Design, fonts: Fonts | None = None) -> None:
+    def __init__(self, width: int, height: int, design: Design) -> None:
         self._size = width, height
         self._design = design
-        self._fonts = fonts
+        self._fonts: Fonts | None = None
 
     @property
     def _measure(self) -> Measure:
@@ -110,7 +88,7 @@ class Painting:
     def messages(self, command: Show | Rest, skip: int, shown: int) -> Iterator[_Message]:
         """What the parent is told, in order."""
         try:
-            self._fonts = self._fonts or Fonts()
+            self._fonts = Fonts()
         except (NoFontError, OSError) as error:
             yield _fault("font", str(error))
         if isinstance(command, Rest):

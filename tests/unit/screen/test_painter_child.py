@@ -176,13 +176,19 @@ def test_who_paints_an_alert_goes_before_other_work(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, kind: Any, own: bool
 ) -> None:
     niced: list[int] = []
-    monkeypatch.setattr(main, "niceness", lambda wanted, pid=0: niced.append(wanted))
+    monkeypatch.setattr(main, "niceness", niced.append)
+    compose = layout.compose
+
+    def telling(*given: Any) -> Any:
+        assert niced == ([] if own else [0])
+        return compose(*given)
+
+    monkeypatch.setattr(painting, "compose", telling)
     page = Page(title='"class_":"emergency"', class_=kind)
     bench.process._start(msgspec.json.encode(Show(play="p", pages=[page])))
     while bench.process.painter is not None:
         bench.process._painted(bench.process.painter)
     assert not bench.faults()
-    assert niced == ([main.FIRST] if own else []), "of the child; in the child itself it was 0"
 
 
 def test_without_fonts_the_class_is_shown_and_the_alarm_says_what_to_install(

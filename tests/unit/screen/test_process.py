@@ -7,7 +7,6 @@ import json
 import os
 import queue
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,61 +91,6 @@ def test_a_killed_board_is_started_again_and_told_its_last_command(station: Stat
     assert died.name == "screen:bang"
     assert (again.play, again.sha256, again.file) == ("p1", first.sha256, "0001.png")
     assert [e["to"] is None for e in station.index()] == [False, True]
-
-
-def spare_of(station: Station) -> int:
-    """The painter that waits for what is to be painted next."""
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
-        board = station.screens.pids.get("bang")
-        children = [] if board is None else Path(f"/proc/{board}/task/{board}/children").read_text().split()
-        if children:
-            return int(children[0])
-        time.sleep(0.01)
-    raise AssertionError("no painter is kept ready")
-
-
-def gone(pid: int) -> bool:
-    end = time.monotonic() + 20
-    while Path(f"/proc/{pid}").exists() and time.monotonic() < end:
-        time.sleep(0.01)
-    return not Path(f"/proc/{pid}").exists()
-
-
-def test_the_painter_that_waits_paints_the_next_page_and_another_one_waits(station: Station) -> None:
-    first = spare_of(station)
-    station.screens.send("bang", ALERT)
-    station.next(Shown)
-    assert gone(first)
-    assert spare_of(station) != first
-
-
-def test_a_painter_that_died_while_it_waited_costs_nothing(station: Station) -> None:
-    pid = spare_of(station)
-    os.kill(pid, signal.SIGKILL)
-    while "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]:
-        time.sleep(0.01)
-    station.screens.send("bang", ALERT)
-    shown = station.next(Shown)
-    assert isinstance(shown, Shown)
-    assert shown.play == "p1"
-
-
-def test_a_painter_that_waits_ends_with_its_board(station: Station) -> None:
-    pid = spare_of(station)
-    os.kill(station.screens.pids["bang"], signal.SIGKILL)
-    assert gone(pid)
-
-
-def test_a_board_at_rest_has_little_memory_its_painter_included(station: Station) -> None:
-    first = spare_of(station)
-    station.screens.send("bang", ALERT)
-    station.next(Shown)
-    assert gone(first)
-    pids = [station.screens.pids["bang"], spare_of(station)]
-    rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines() for pid in pids]
-    kb = sum(int(line.split()[1]) for lines in rollups for line in lines if line.startswith("Pss:"))
-    assert kb < 80 * 1024
 
 
 def test_a_damaged_picture_is_a_fault_and_the_next_page_is_shown(station: Station, tmp_path: Path) -> None:
