@@ -13,8 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import yaml
 
-from province.bench.stages import DirectStage
-from province.demo.stage import DEVICE, exchange
+from province.demo.stage import DEVICE, Stage, exchange
 from tests.integration.voice.loopback import Loopback
 
 pytestmark = pytest.mark.broker
@@ -28,7 +27,7 @@ BUSY_S = 4.0
 """4 s are the bound; a busy test machine gets some more."""
 
 
-class Station(DirectStage):
+class Station(Stage):
     """Five hamlets on one card, in the last of which it is quiet now. The tests' hour is the next full minute."""
 
     def _write_config(self) -> None:
