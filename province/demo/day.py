@@ -29,7 +29,7 @@ from province.record import Taken
 from province.store import Signed
 
 TZ = ZoneInfo("Asia/Ho_Chi_Minh")
-END_S = 80.0
+END_S = 83.0
 NOTICE_S = 54.0
 """When the commune's own notice is due: the bulletin is over, and the storm will take the notice over."""
 
@@ -127,7 +127,7 @@ class Day:
             (48.0, self._show_again),
             (50.0, self._attacker),
             (58.0, self._storm),
-            (74.0, self._silence),
+            (77.0, self._silence),
         ]
         self.t0 = float(int(time.time()) + 1)
         for at, scene in scenes:
@@ -187,7 +187,7 @@ class Day:
         photo = msgspec.to_builtins(self.stage.province.media(self.made.slides[0]))
         items = [{"media": photo, "dwell_s": 2.0}, {"text": BULLETIN[2], "lang": "vi", "dwell_s": 2.0}]
         args = self._broadcast(boards.SLIDES_AGAIN, "Tin của xã Mẫu", "normal", items, resume="restart")
-        self._publish("commune", {**args, "zones": ["bang-tin"], "until": self._time(79.0)})
+        self._publish("commune", {**args, "zones": ["bang-tin"], "until": self._time(82.0)})
         self.say("order", "Xã gửi trình chiếu nữa cho bảng tin")
 
     def _offer(self) -> None:
