@@ -41,8 +41,8 @@ class Board:
 
     rate_hz = 30.0
 
-    def __init__(self, *, device: str = "/dev/fb0", backlight: str | None = None, drm: str = DRM) -> None:
-        self._backlight, self._drm = backlight, drm
+    def __init__(self, *, device: str = "/dev/fb0", backlight: str | None = None, drm: str | None = None) -> None:
+        self._backlight, self._drm = backlight, drm or DRM
         self._fd = os.open(device, os.O_RDWR | os.O_CLOEXEC)
         try:
             self._size = geometry(self._fd)

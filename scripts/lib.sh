@@ -7,7 +7,7 @@ venv=$root/.venv
 
 packages_run=(python3 ffmpeg mosquitto libvlc5 vlc-plugin-base libebur128-1 espeak-ng libasound2-dev gcc python3-dev python3-venv
     fonts-dejavu-core fonts-noto-core)
-packages_test=(systemd sox chromium alsa-utils libasound2-plugins mosquitto-clients iproute2)
+packages_test=(systemd fdisk sox chromium alsa-utils libasound2-plugins mosquitto-clients iproute2)
 packages_bench=(mpv mpd)
 
 say() { printf '%s\n' "$*" >&2; }

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Make the chimes in agent/voice/assets by arithmetic: 48 000 Hz, mono, 16 bit, as loud as the words that follow them.
 
 gong   1.6 s  two struck bells, a fourth down (G5, D5): a bulletin follows
@@ -9,6 +8,7 @@ test   1.3 s  three soft tones (600, 900, 1 350 Hz): a self-test, its peaks at â
 info   0.9 s  one soft rising third (C5, E5): a note to the listeners
 
 Between 500 and 3 000 Hz, where horn loudspeakers are loud. Edges are faded over 5 ms or more.
+Run by .venv/bin/python.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ import wave
 from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-from agent.model.loudness import SIREN_LUFS, TARGET_LUFS  # noqa: E402 - run as a script, from anywhere
-from drivers.ebur128 import measure  # noqa: E402
+from agent.model.loudness import SIREN_LUFS, TARGET_LUFS
+from drivers.ebur128 import measure
 
+ROOT = Path(__file__).resolve().parent.parent
 RATE = 48_000
 LOUDNESS = {"gong": TARGET_LUFS, "siren": SIREN_LUFS, "drill": TARGET_LUFS, "info": TARGET_LUFS}
 """LUFS (EBU R128)."""

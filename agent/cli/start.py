@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from agent.cli import lean
+from agent import lean
 
 CONFIG = "/etc/tram/station.yaml"
 DAEMONS = ("run", "voice")

@@ -83,13 +83,14 @@ class _Painter:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             if ALERT not in self.line:
                 niceness(0)
-            # msgspec prefers it to `typing`, which has all of it; it brings inspect and ast.
-            sys.modules.setdefault("typing_extensions", None)  # type: ignore[arg-type]
             os.close(self.fd)
             # stdin and stdout are the agent's: a child that outlives its parent must not hold them.
             nothing = os.open(os.devnull, os.O_RDWR)
             os.dup2(nothing, 0)
             os.dup2(nothing, 1)
+            from agent import lean
+
+            lean.absent()
             from agent.screen.painting import work
 
             work(self.line, board.width, board.height, out, look, skip=skip, shown=self.shown)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import sys
-from functools import partial
 from pathlib import Path
 
 from agent.screen import main as screen
@@ -53,7 +52,7 @@ def main() -> int:
         return width, height, bits, line
 
     hdmi_board.geometry = geometry
-    hdmi_board.Board = partial(hdmi_board.Board, drm=str(folder / "drm"))  # type: ignore[assignment, misc]
+    hdmi_board.DRM = str(folder / "drm")
     screen.CHECK_S = float(sys.argv[2])
     return screen.main(sys.argv[3:])
 

@@ -29,7 +29,7 @@ from province.record import Taken
 from province.store import Signed
 
 TZ = ZoneInfo("Asia/Ho_Chi_Minh")
-END_S = 83.0
+END_S = 77.0
 NOTICE_S = 54.0
 """When the commune's own notice is due: the bulletin is over, and the storm will take the notice over."""
 
@@ -45,8 +45,8 @@ NOTICE = (
     "Mỗi hộ cử 1 người, mang theo cuốc, xẻng. Lịch bơm nước đợt 2 bắt đầu từ 5h ngày 25/11. "
     "Bà con ấp 1, ấp 2 dọn cỏ bờ kênh trước ngày 24/11. Xin cảm ơn bà con đã chú ý lắng nghe."
 )
-STORM = "Khẩn cấp. Bão số 9 cấp 12 đổ bộ lúc 19h30. Bà con ven biển sơ tán ngay."
-STORM_EN = "Typhoon 9, landfall at 7:30 tonight. Leave the coast now."
+STORM = "Khẩn cấp. Bão số 9 cấp 12. Bà con sơ tán ngay."
+STORM_EN = "Typhoon 9 tonight. Leave the coast now."
 """For guests who do not read Vietnamese: an alert says and shows both in turn."""
 ATTACK = "Đây là tiếng nói của kẻ lạ. Không ai được nghe thấy câu này trên loa của xã."
 
@@ -127,7 +127,7 @@ class Day:
             (48.0, self._show_again),
             (50.0, self._attacker),
             (58.0, self._storm),
-            (77.0, self._silence),
+            (72.0, self._silence),
         ]
         self.t0 = float(int(time.time()) + 1)
         for at, scene in scenes:
@@ -187,7 +187,7 @@ class Day:
         photo = msgspec.to_builtins(self.stage.province.media(self.made.slides[0]))
         items = [{"media": photo, "dwell_s": 2.0}, {"text": BULLETIN[2], "lang": "vi", "dwell_s": 2.0}]
         args = self._broadcast(boards.SLIDES_AGAIN, "Tin của xã Mẫu", "normal", items, resume="restart")
-        self._publish("commune", {**args, "zones": ["bang-tin"], "until": self._time(82.0)})
+        self._publish("commune", {**args, "zones": ["bang-tin"], "until": self._time(76.0)})
         self.say("order", "Xã gửi trình chiếu nữa cho bảng tin")
 
     def _offer(self) -> None:

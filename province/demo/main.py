@@ -1,4 +1,4 @@
-"""`tram demo`: a province, a broker and a commune station on this machine, a day in 90 seconds, and the proof of it."""
+"""`tram demo`: a province, a broker and a commune station on this machine, a day in 75 seconds, and the proof of it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _link(text: str) -> tuple[str, int]:
 @click.option("--card", is_flag=True, help="Sound also goes to the default sound card.")
 @click.option("--broker-via", default=None, metavar="HOST:PORT", help="Send the device through a proxy.")
 def demo(out: Path, seconds: float | None, hold: bool, card: bool, broker_via: str | None) -> None:
-    """A commune station's day in 90 seconds, from the signing province to recorded sound and pictures."""
+    """A commune station's day in 75 seconds, from the signing province to recorded sound and pictures."""
     via = None if broker_via is None else _link(broker_via)
     out = out.resolve()
     try:

@@ -22,12 +22,17 @@ from agent.voice.client import VoiceClient
 MS = 1_000_000
 WAIT_S = 10.0
 
-CONFIG = """
+HEAD = """
 device: {id: tram-thu, name: Trạm thử, unit: 84/86/xa-mau}
 trust: {root_keys: roots.json, authorities: authorities.json}
 data_dir: data
 run_dir: run
 hardware: {gpio: virtual, control: run/control.sock}
+"""
+"""How the configuration of a station begins that is voice alone, with virtual pins."""
+CONFIG = (
+    HEAD
+    + """
 zones:
   - {id: hall, kind: sound, output: {driver: wav, path: out/station.wav, buffer_ms: 100}}
   - id: hamlet
@@ -40,6 +45,7 @@ buttons:
   - {id: stop, pin: 7, action: {stop: true}}
 messages: [{id: fire, title: Cháy, text: "Cháy!", chime: null}]
 """
+)
 
 
 def write_wav(path: Path, values: list[int]) -> None:

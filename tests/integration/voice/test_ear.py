@@ -22,20 +22,18 @@ from agent.ear.compare import RATE
 from agent.model import voice as v
 from agent.model.ear import TEST_TONES_HZ, Check, Checked, EarEvent, Measured, Noticed
 from agent.model.health import Verdict
-from tests.integration.voice.process import Process, write_wav
+from tests.integration.voice.process import HEAD, Process, write_wav
 
-CONFIG = """
-device: {id: tram-thu, name: Trạm thử, unit: 84/86/xa-mau}
-trust: {root_keys: roots.json, authorities: authorities.json}
-data_dir: data
-run_dir: run
-hardware: {gpio: virtual, control: run/control.sock}
+CONFIG = (
+    HEAD
+    + """
 zones:
   - {id: fm, kind: sound, output: {driver: wav, path: out/station.wav, buffer_ms: 100}}
 messages: [{id: talk, title: Thử, text: Thử, chime: null}]
 monitors: [{id: thu, zone: fm, driver: pipe, path: air}]
 sensors: [{id: dong, zone: fm, driver: virtual, open_below_ma: 5, short_above_ma: 100, period_s: 0.5}]
 """
+)
 WAIT_S = 30.0
 BLOCK = RATE // 50
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,20 +17,19 @@ import pytest
 from agent.ear.client import EarKeeper
 from agent.model.ear import EarLost, Measured, Noticed, Ready
 from agent.model.loader import load
-from tests.integration.voice.process import Process
+from tests.integration.voice.process import HEAD, Process
 
-CONFIG = """
-device: {id: tram-thu, name: Trạm thử, unit: 84/86/xa-mau}
-trust: {root_keys: roots.json, authorities: authorities.json}
-data_dir: data
-run_dir: run
-hardware: {gpio: virtual, control: run/control.sock}
+CONFIG = (
+    HEAD
+    + """
 zones:
   - {id: fm, kind: sound, output: {driver: wav, path: out/station.wav, buffer_ms: 100}}
 monitors: [{id: thu, zone: fm, driver: wav, path: nothing.wav}]
 sensors: [{id: dong, zone: fm, driver: virtual, open_below_ma: 5, period_s: 0.5}]
 """
+)
 WAIT_S = 30.0
+WAYS = ("child", "unit")
 
 
 class Held:
@@ -108,15 +106,6 @@ class Held:
         self.voice.end("kill")
 
 
-WAYS = [
-    "child",
-    pytest.param(
-        "unit",
-        marks=pytest.mark.skipif(shutil.which("systemd-socket-activate") is None, reason="systemd is not installed"),
-    ),
-]
-
-
 @pytest.fixture(params=WAYS)
 def held(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Held]:
     made = Held(tmp_path, request.param)
@@ -161,8 +150,6 @@ def test_an_ear_that_hangs_is_told_and_another_one_takes_its_place(way: str, tmp
 
 
 def test_an_ear_whose_unit_is_missing_is_told_and_taken_when_it_comes(tmp_path: Path) -> None:
-    if shutil.which("systemd-socket-activate") is None:
-        pytest.skip("systemd is not installed")
     held = Held(tmp_path, "no unit")
     try:
         assert "tram-ear.socket" in held.wait(lambda e: isinstance(e, EarLost)).detail

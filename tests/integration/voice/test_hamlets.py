@@ -7,14 +7,11 @@ from pathlib import Path
 import pytest
 
 from agent.model import voice as v
-from tests.integration.voice.process import Process, write_wav
+from tests.integration.voice.process import HEAD, Process, write_wav
 
-CONFIG = """
-device: {id: tram-thu, name: Trạm thử, unit: 84/86/xa-mau}
-trust: {root_keys: roots.json, authorities: authorities.json}
-data_dir: data
-run_dir: run
-hardware: {gpio: virtual, control: run/control.sock}
+CONFIG = (
+    HEAD
+    + """
 zones:
   - {id: ap-1, kind: sound, output: {driver: wav, path: out/station.wav}, gain_db: -6, power: [{relay: t1}]}
   - {id: ap-2, kind: sound, output: {driver: wav, path: out/station.wav}, power: [{relay: t2}]}
@@ -22,6 +19,7 @@ zones:
 relays: [{id: t1, pin: 5}, {id: t2, pin: 6}, {id: t3, pin: 7}]
 messages: [{id: tone, title: Thử, text: Thử, chime: null}]
 """
+)
 
 
 def test_a_programme_for_two_hamlets_is_not_heard_in_the_third(tmp_path: Path) -> None:

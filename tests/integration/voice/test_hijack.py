@@ -31,6 +31,7 @@ class Station(DirectStage):
     example: str
     hours: str
     """Of an external source."""
+    air: Air
 
     def _write_config(self) -> None:
         super()._write_config()
@@ -80,13 +81,13 @@ def station(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Station]
     made.example, made.hours = request.param, hours(3, 4)
     with made:
         made.wait_ready()
-        made.air = Air(tmp_path / "air")  # type: ignore[attr-defined]
+        made.air = Air(tmp_path / "air")
         yield made
-        made.air.close()  # type: ignore[attr-defined]
+        made.air.close()
 
 
 def test_a_foreign_station_on_our_frequency_is_an_alarm_and_comes_through_no_relay_of_ours(station: Station) -> None:
-    air: Air = station.air  # type: ignore[attr-defined]
+    air = station.air
     off = dict.fromkeys(station.relays(), False)
     time.sleep(5)
     assert station.relays() == off

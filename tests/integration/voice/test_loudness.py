@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import wave
 from pathlib import Path
@@ -26,8 +25,6 @@ messages:
   - {id: spoken, title: Lũ, text: "Lũ.", chime: siren}
   - {id: recorded, title: Lũ, text: "Lũ.", chime: siren}
 """
-
-pytestmark = pytest.mark.skipif(not shutil.which("ffmpeg"), reason="no ffmpeg to measure with")
 
 
 def measured(sound: Path, first: float, last: float) -> tuple[float, float]:

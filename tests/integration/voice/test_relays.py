@@ -16,14 +16,11 @@ import pytest
 from agent.model import voice as v
 from agent.model.loader import load
 from drivers.virtual_gpio import positions
-from tests.integration.voice.process import WAIT_S, Process, write_wav
+from tests.integration.voice.process import HEAD, WAIT_S, Process, write_wav
 
-CONFIG = """
-device: {id: tram-thu, name: Trạm thử, unit: 84/86/xa-mau}
-trust: {root_keys: roots.json, authorities: authorities.json}
-data_dir: data
-run_dir: run
-hardware: {gpio: virtual, control: run/control.sock}
+CONFIG = (
+    HEAD
+    + """
 zones:
   - id: fm
     kind: sound
@@ -36,6 +33,7 @@ relays:
   - {id: lamp, pin: 7}
 messages: [{id: fire, title: Cháy, text: "Cháy!", chime: null}]
 """
+)
 ALL_OFF = {"amp": False, "tx": False, "lamp": False}
 FM_ON = {"amp": True, "tx": True, "lamp": False}
 

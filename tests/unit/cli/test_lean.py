@@ -33,13 +33,13 @@ STARTS = {
 
 def modules_after(code: str, *, lean: bool = True) -> set[str]:
     """The modules that are loaded when a new interpreter has run `code`."""
-    first = "from agent.cli import lean; lean.keep_out()\n" if lean else ""
+    first = "from agent import lean; lean.keep_out()\n" if lean else ""
     last = "\nimport sys, json; print(json.dumps([n for n, m in sys.modules.items() if hasattr(m, '__file__')]))"
     told = subprocess.run([sys.executable, "-c", first + code + last], capture_output=True, check=True, cwd=ROOT)
     return set(json.loads(told.stdout))
 
 
-def printed(code: str, first: str = "from agent.cli import lean; lean.keep_out()\n") -> str:
+def printed(code: str, first: str = "from agent import lean; lean.keep_out()\n") -> str:
     return subprocess.run(
         [sys.executable, "-c", first + code], capture_output=True, check=True, cwd=ROOT, text=True
     ).stdout.strip()
@@ -67,7 +67,7 @@ def test_the_parts_of_a_package_are_found_by_its_own_name() -> None:
 
 def test_a_library_that_is_loaded_already_stays_as_it_is() -> None:
     code = "import urllib.request as a; lean.keep_out(); import urllib.request as b; print(a is b, bool(a.__file__))"
-    assert printed(code, first="from agent.cli import lean\n") == "True True"
+    assert printed(code, first="from agent import lean\n") == "True True"
 
 
 def test_the_version_is_said_once_in_two_places() -> None:

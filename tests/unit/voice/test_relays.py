@@ -52,12 +52,14 @@ def test_a_button_sounds_through_a_relay_that_is_not_confirmed() -> None:
 
 
 @pytest.mark.parametrize("end", [v.EndLocal(), v.Lock(zones=["a", "b"])])
-def test_a_button_tells_that_it_takes_its_zones_before_anything_becomes_of_it(end: v.Command) -> None:
+def test_a_button_tells_that_it_takes_its_zones_before_anything_becomes_of_it(
+    end: v.Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rig = one_zone()
     rig.board.pressed.add("fire")
     rig.voice.edge("fire", rig.clock.now)
     rig.clock.now += 5 * MS
-    rig.sink.room = lambda now: False  # type: ignore[method-assign]  # not even the first period gets out
+    monkeypatch.setattr(rig.sink, "room", lambda now: False)  # not even the first period gets out
     rig.turn()
     opened = rig.one(v.LocalOpened)
     assert (opened.button, opened.message, opened.zones) == ("fire", "fire", ["a", "b"])

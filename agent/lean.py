@@ -62,10 +62,15 @@ class Parts(ModuleType):
         raise AttributeError(f"{self.__name__} has no {name}: see {__name__}")
 
 
-def keep_out() -> None:
-    """From now on; modules that are loaded already stay as they are."""
+def absent() -> None:
+    """Keep out what has a substitute; all that a short-lived child needs of this."""
     for name in ABSENT:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type] # how `import` is told that there is none
+
+
+def keep_out() -> None:
+    """From now on; modules that are loaded already stay as they are."""
+    absent()
     for name, functions in LATER.items():
         if name not in sys.modules:
             package, _, leaf = name.rpartition(".")
