@@ -58,6 +58,7 @@ DEBIAN: Mapping[str, tuple[str, str]] = {
     "fonts-dejavu-core": ("Bitstream Vera", "boards and pictures"),
     "fonts-noto-core": ("OFL-1.1", "boards and pictures"),
     "systemd": ("LGPL-2.1-or-later", "the station's services; tests: run as a process"),
+    "fdisk": ("GPL-2.0-or-later", "tests of the card's partitions: run as a process"),
     "sox": ("GPL-2.0-or-later, its library LGPL-2.1-or-later", "tests: run as a process"),
     "chromium": ("BSD-3-Clause and others", "tests of the run's page: run as a process"),
     "iproute2": ("GPL-2.0-or-later", "tests: network namespaces, run as a process"),

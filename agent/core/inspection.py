@@ -78,7 +78,7 @@ class Inspections:
         """Begin with it when its turn comes."""
         asked = _Inspection(order.iss, order.jti, args, order.exp or 0.0)
         kept = _Kept(asked.iss, asked.jti, args, asked.exp)
-        station.ledger.write(PutValue(key=asked.key, value=msgspec.json.encode(kept)))
+        station.ledger.write(PutValue(key=KEY + f"{asked.iss}/{asked.jti}", value=msgspec.json.encode(kept)))
         self._all.append(asked)
 
     def restore(self, station: Outcomes, values: dict[str, bytes]) -> None:
