@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import signal
 import time
 from collections.abc import Iterator
@@ -34,11 +36,14 @@ def on_air(station: Station, resume: str) -> None:
 
 
 def cut(station: Station) -> None:
-    """All processes of the station at once."""
+    """All processes of the station at once. The kernel takes a process's lines later than its command line: a pidfd
+    tells when all of it is over."""
     pids = {*proc.tree(station.agent_pid()), *filter(None, [station.voice_pid()])}
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
-    station.until("they are gone", lambda: station.voice_pid() is None)
+    with contextlib.ExitStack() as files:
+        ends = [files.enter_context(os.fdopen(os.pidfd_open(pid), "rb")) for pid in pids]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        station.until("they are gone", lambda: len(select.select(ends, [], [], 0)[0]) == len(ends))
 
 
 def test_power_that_fails_in_mid_programme_leaves_all_relays_off_and_so_does_the_next_start(station: Station) -> None:
