@@ -80,7 +80,7 @@ def test_memory_of_a_group_counts_shared_pages_once() -> None:
 
 @pytest.mark.parametrize(("limit", "burst"), [(60_000_000, True), (2_000_000_000, False)])
 def test_what_needs_more_memory_than_the_machine_would_have_is_ended(limit: int, burst: bool) -> None:
-    code = "import sys; sys.stdin.readline(); held = bytearray(b'x' * 100_000_000); print(len(held)); sys.stdin.read()"
+    code = "import sys; input(); held = bytearray(b'x' * 100_000_000); print(1, flush=True); sys.stdin.read()"
     child = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, text=False
     )
