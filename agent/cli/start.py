@@ -19,6 +19,7 @@ def start(name: str, config: str) -> int:
         if name == "voice":
             from agent.voice.main import main as daemon
         else:
+            lean.one_heap()
             from agent.app import main as daemon
         return daemon(config) or 0
     except ConfigError as error:
