@@ -1,4 +1,5 @@
-"""A public board on the kernel's frame buffer, as the emulator's screen shows it. The tests share a station.
+"""A public board on the kernel's frame buffer, as the emulator's screen shows it. The tests share a station; the last
+ones have it as an advertiser's board behind a change-over relay.
 
 The screen's pixels are read from outside (the emulator's own screen dump) and compared with the hash that the station
 reports, and with what the same pages look like as the files of a `png` board. `TRAM_HIL_KEEP=DIR` keeps the dumps.
@@ -10,15 +11,17 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic, sleep, time
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import numpy as np
 import pytest
 import yaml
-from board import BoardError, answered, put, wait
+from board import BoardError, answered, armed, put, wait
 from PIL import Image
 from surroundings import Surroundings
 from virtual import VirtualBoard
@@ -26,6 +29,7 @@ from virtual import VirtualBoard
 from agent.model.screen import Page, Show
 from agent.screen.layout import LOOKS, Design
 from agent.screen.painting import Painting
+from province.store import Signed
 
 pytestmark = [pytest.mark.virtual_board, pytest.mark.display]
 ZONE = "bang-tin"
@@ -33,6 +37,12 @@ WORDS = "Lịch bơm nước đợt 2 bắt đầu từ 5 giờ ngày 25/11. Bà
 STORM = "Bão số 9 cấp 12 đổ bộ lúc 19 giờ 30. Bà con ven biển sơ tán ngay theo hướng dẫn."
 RED, GREEN = (200, 10, 10), (20, 120, 60)
 FILM_S = 60
+CHANGE_OVER = 22
+"""The pin of the relay that lets the advertiser's player through while it is off."""
+CLOCKS_S = 2
+"""How far the clocks of board and tester may be apart."""
+AGREED_MIN = 3
+"""So long the agreed hours still last, on a fast machine."""
 TOLD = (
     "tram status --json",
     "cat /proc/fb /sys/class/graphics/fb0/virtual_size /sys/class/graphics/fb0/bits_per_pixel",
@@ -60,15 +70,34 @@ class Screen:
         with Image.open(file) as image:
             return image.convert("RGB")
 
+    def configure(self, zone: dict[str, Any], relays: list[dict[str, Any]] | None = None) -> None:
+        """Give the station a board on the frame buffer, with more to its zone, and further relays; it begins anew."""
+        station = self.around.configuration(self.board.sound_device)
+        station["relays"] += relays or []
+        (mine,) = (z for z in station["zones"] if z["id"] == ZONE)
+        mine |= {"output": {"driver": "hdmi"}} | zone
+        mine["board"]["clock"] = False  # a picture that stays as it is
+        text = yaml.safe_dump(station, allow_unicode=True, sort_keys=False)
+        put(self.board, {"/etc/tram/station.yaml": text.encode()})
+        ran = self.board.run("tram check", timeout_s=60)
+        assert ran.code == 0, ran.out + ran.err
+        answered(self.board, "systemctl restart tram-voice tram-agent", timeout_s=180)
+        wait("buttons are armed", lambda: armed(self.board), 120 * self.board.patience)
+        self.around.wait_online(self.board, 180)
+
     def status(self) -> dict[str, Any]:
         told: dict[str, Any] = json.loads(answered(self.board, "tram status --json", timeout_s=60))
         return told
 
-    def show(self, name: str, items: list[dict[str, Any]], class_: str = "priority", **more: Any) -> float:
-        """Send a bulletin for the board; when it was sent."""
+    def show(self, name: str, items: list[dict[str, Any]], class_: str = "priority", **more: Any) -> Signed:
+        """Send a bulletin for the board."""
         args = {"id": name, "title": more.pop("title", "Tin của xã Mẫu"), "class": class_, "start": "now"}
-        self.around.order("broadcast", args | {"zones": [ZONE], "items": items, "resume": "drop"} | more)
-        return monotonic()
+        return self.around.order("broadcast", args | {"zones": [ZONE], "items": items, "resume": "drop"} | more)
+
+    def logged(self, name: str) -> dict[str, Any]:
+        """The last entry of a bulletin in the station's play log; empty while it has none."""
+        entries = json.loads(answered(self.board, "tram log --format json", timeout_s=60))["entries"]
+        return next((e for e in reversed(entries) if e["bulletin"] == name), {})
 
     def cancel(self, name: str) -> None:
         self.around.order("cancel", {"ids": [name]})
@@ -95,19 +124,27 @@ class Screen:
 @pytest.fixture(scope="module")
 def screen(board: VirtualBoard, around: Surroundings) -> Screen:
     """The station with its board on the frame buffer, its default slide shown."""
-    station = around.configuration(board.sound_device)
-    zone = next(z for z in station["zones"] if z["id"] == ZONE)
-    zone["output"] = {"driver": "hdmi"}
-    zone["board"]["clock"] = False  # a picture that stays as it is
-    text = yaml.safe_dump(station, allow_unicode=True, sort_keys=False)
-    put(board, {"/etc/tram/station.yaml": text.encode()})
-    ran = board.run("tram check", timeout_s=60)
-    assert ran.code == 0, ran.out + ran.err
-    answered(board, "systemctl restart tram-agent", timeout_s=180)
     made = Screen(board, around)
-    around.wait_online(board, 180)
+    made.configure({})
     wait("the board has shown a frame", lambda: ZONE in made.status().get("frames", {}), 120 * board.patience)
     return made
+
+
+@pytest.fixture(scope="module")
+def agreed(screen: Screen) -> float:
+    """The board is an advertiser's from now on; when the hours end that are agreed with him, in epoch seconds."""
+    tz = ZoneInfo(screen.around.configuration("")["timezone"])
+    now = datetime.now(tz)
+    end = now.replace(second=0, microsecond=0) + timedelta(minutes=1 + round(AGREED_MIN * screen.board.patience))
+    screen.configure(
+        {
+            "idle": {"source": "external", "relay": "chuyen-hinh"},
+            "rules": {"requisition_hours": [f"{now - timedelta(hours=1):%H:%M}-{end:%H:%M}"]},
+        },
+        relays=[{"id": "chuyen-hinh", "pin": CHANGE_OVER, "de_energised": "the advertiser's player is on the screen"}],
+    )
+    screen.until("the owner has it", lambda i: i.getbbox() is None)
+    return end.timestamp()
 
 
 def ground(image: Image.Image) -> tuple[int, ...]:
@@ -189,7 +226,8 @@ def test_a_film_moves_on_the_screen(screen: Screen, tmp_path: Path) -> None:
 
 def test_an_emergency_takes_the_whole_screen(screen: Screen) -> None:
     items = [{"text": STORM, "lang": "vi", "dwell_s": 600}]
-    sent = screen.show("bao", items, "emergency", title="BÃO SỐ 9 CẤP 12 – SƠ TÁN NGAY")
+    sent = monotonic()
+    screen.show("bao", items, "emergency", title="BÃO SỐ 9 CẤP 12 – SƠ TÁN NGAY")
     image = screen.until("the alert is there", lambda i: ground(i) == LOOKS["emergency"].ground)
     print(f"order → screen at most {monotonic() - sent:.1f} s, in emulation")
     the_hash_is_reported(screen, image)
@@ -230,3 +268,53 @@ def test_without_the_agent_the_screen_is_dark(screen: Screen) -> None:
     screen.until("the alert is there again", lambda i: ground(i) == LOOKS["emergency"].ground)
     screen.cancel("bao")
     screen.until("the default slide is there", lambda i: ground(i) == LOOKS["idle"].ground)
+
+
+def test_within_the_agreed_hours_the_advertisers_board_shows_the_authority(screen: Screen, agreed: float) -> None:
+    assert not screen.board.level(CHANGE_OVER), "without a programme the relay lets the owner through"
+    screen.show("trung-dung", [{"text": WORDS, "lang": "vi", "dwell_s": 3600}], title="Thông báo của xã Mẫu")
+    image = screen.until("the notice is there", lambda i: ground(i) == LOOKS["priority"].ground)
+    image.save(screen.board.folder / "requisition.png")
+    wait("the relay lets the station through", lambda: screen.board.level(CHANGE_OVER), 30 * screen.board.patience)
+    the_hash_is_reported(screen, image)
+    assert time() < agreed, "this machine is too slow for these hours"
+
+
+def test_when_the_agreed_hours_end_the_board_is_the_owners_and_log_and_report_have_the_minutes(
+    screen: Screen, agreed: float
+) -> None:
+    while screen.board.level(CHANGE_OVER):
+        assert time() < agreed + 60 * screen.board.patience, "the board was not given back"
+        sleep(1)
+    assert time() > agreed - CLOCKS_S, "given back before its time"
+    screen.until("the owner has it", lambda i: i.getbbox() is None)
+    wait("it is in the log", lambda: screen.logged("trung-dung"), 60 * screen.board.patience)
+    entry = screen.logged("trung-dung")
+    assert (entry["result"], entry["reason"]) == ("interrupted", "requisition-hours")
+    started, ended = (datetime.fromisoformat(entry[name]).timestamp() for name in ("started", "ended"))
+    assert started < agreed <= ended
+    minutes = round((ended - started) / 60, 1)
+    assert minutes > 0
+
+    def reported() -> float:
+        with screen.around.watcher.changed:
+            (row,) = screen.around.record.report(agreed, time() + 3600)
+        return float(row["requisition_minutes"])
+
+    wait("the report has the minutes", lambda: reported() == minutes, 60 * screen.board.patience)
+    print(f"requisitioned for {minutes} min, given back {ended - agreed:.1f} s after the agreed end")
+
+
+def test_outside_the_agreed_hours_only_an_emergency_has_the_advertisers_board(screen: Screen, agreed: float) -> None:
+    refused = screen.show("ngoai-gio", [{"text": WORDS, "lang": "vi"}])
+    screen.around.until(refused, "failed", within_s=60 * screen.board.patience)
+    assert screen.logged("ngoai-gio")["reason"] == "requisition-hours"
+    assert not screen.board.level(CHANGE_OVER)
+    title = "BÃO SỐ 9 CẤP 12 – SƠ TÁN NGAY"
+    screen.show("bao-gap", [{"text": STORM, "lang": "vi", "dwell_s": 600}], "emergency", title=title)
+    screen.until("the alert is there", lambda i: ground(i) == LOOKS["emergency"].ground)
+    wait("the relay lets the station through", lambda: screen.board.level(CHANGE_OVER), 30 * screen.board.patience)
+    screen.cancel("bao-gap")
+    wait("the owner has it again", lambda: not screen.board.level(CHANGE_OVER), 60 * screen.board.patience)
+    wait("it is in the log", lambda: screen.logged("bao-gap"), 60 * screen.board.patience)
+    assert "overrides requisition-hours" in screen.logged("bao-gap")["reason"]
