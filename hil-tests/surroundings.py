@@ -141,6 +141,8 @@ class Surroundings:
         station: dict[str, Any] = yaml.safe_load(EXAMPLE.read_text("utf-8"))
         station["device"] |= {"id": DEVICE, "unit": UNIT}
         station["mqtt"] |= {"host": self.host, "port": self.broker.port, "reconnect_max_s": 5}
+        names = {"province": "Ủy ban nhân dân tỉnh Mẫu", "station": "Ủy ban nhân dân xã Mẫu"}
+        station["trust"]["names"] = [{"id": name, "name": said} for name, said in names.items()]
         station["trust"]["station_authority"] = "station"
         station["content"] = {"allowed_hosts": [self._content_host], "ca": "pki/ca.crt"}
         for zone in station["zones"]:
