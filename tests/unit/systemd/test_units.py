@@ -13,7 +13,13 @@ from agent.model.ear import ALIVE_S
 
 ROOT = Path(__file__).parents[3]
 UNITS = sorted((ROOT / "systemd" / "units").iterdir())
-OURS = ("/usr/bin/tram", "/usr/lib/tram/guard", "/usr/lib/tram/guide", "/usr/lib/tram/screen", "/usr/lib/tram/bin/python3")
+OURS = (
+    "/usr/bin/tram",
+    "/usr/lib/tram/guard",
+    "/usr/lib/tram/guide",
+    "/usr/lib/tram/screen",
+    "/usr/lib/tram/bin/python3",
+)
 PROCESSES = ("tram-voice.service", "tram-agent.service", "tram-ear@.service", "tram-decoder@.service")
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 
