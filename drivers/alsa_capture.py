@@ -1,7 +1,8 @@
 """Microphone on pyalsaaudio: one capture device by name, s16, 48 000 Hz.
 
-Periods of 5 ms are read in a thread, blocking; what the device lost in an overrun is lost, and it goes on. Of a device
-that has no mono the first of two channels is taken.
+Periods of 5 ms are read in a thread, blocking; what the device lost in an overrun is lost, and it goes on. For a
+microphone it keeps 20 ms, for the ear, which may wait long for the processor, half a second. Of a device that has no
+mono the first of two channels is taken.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import alsaaudio
 from agent.model.config import Microphone, Monitor
 from drivers.capture import PERIOD, RATE, Capture
 
-PERIODS = 4
+PERIODS, PERIODS_EAR = 4, 100
 FAST = 1.001
 AHEAD_S = 0.1
 """A plugin that gives everything at once (`null`, `file`) is held to real time: no card is faster than `FAST`."""
@@ -24,9 +25,10 @@ AHEAD_S = 0.1
 class AlsaCapture(Capture):
     """A device by its ALSA name, for example "plughw:CARD=Device"."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, periods: int = PERIODS) -> None:
         super().__init__()
         self._device = device
+        self._periods = periods
 
     def blocks(self) -> Iterator[bytes]:
         """What the device gives. ALSAAudioError when it cannot be opened, is of another kind, or fails."""
@@ -37,7 +39,7 @@ class AlsaCapture(Capture):
             channels=1,
             format=alsaaudio.PCM_FORMAT_S16_LE,
             periodsize=PERIOD,
-            periods=PERIODS,
+            periods=self._periods,
             device=self._device,
         )
         try:
@@ -65,4 +67,4 @@ class AlsaCapture(Capture):
 
 def open_capture(config: Microphone | Monitor) -> AlsaCapture:
     """The one that the configuration names by its `device`."""
-    return AlsaCapture(str(config.device))
+    return AlsaCapture(str(config.device), PERIODS_EAR if isinstance(config, Monitor) else PERIODS)

@@ -8,7 +8,7 @@ import numpy as np
 
 from agent.ear import compare
 from agent.ear.compare import LATEST_S, WINDOW_S, Heard, Judgement
-from agent.ear.tape import Tape
+from agent.ear.tape import Tape, Timeline
 from agent.ear.watch import Watch
 from agent.model.config import Monitor
 from agent.model.ear import TEST_TONES_HZ, Check, Checked, Noticed
@@ -32,6 +32,7 @@ class Listening:
         self.monitor = monitor
         self._sent = sent
         self._heard = Tape()
+        self._timeline = Timeline()
         self._watch = Watch(monitor, external=external)
         self._came_ns = now
         self._begun_ns = now
@@ -40,15 +41,16 @@ class Listening:
         self._checks: list[Check] = []
 
     def hear(self, data: bytes, now: int) -> None:
-        """Samples that came now: their last one is of now."""
+        """Samples that were read now."""
         sound = compare.samples(data)
-        self._heard.write(sound, now - len(sound) * S // compare.RATE)
+        self._heard.write(sound, self._timeline.place(len(sound), now))
         self._came_ns = now
         self._failure = ""
 
     def fails(self, detail: str) -> None:
         """The device cannot be opened, or has failed: why."""
         self._failure = detail or self._failure
+        self._timeline.restart()
 
     def check(self, check: Check) -> None:
         """A self-test's chime sounded; it is looked at when it must have come through."""
@@ -71,6 +73,7 @@ class Listening:
             yield from self._watch.judge(self._judgement(now), self._howl(now))
 
     def _judgement(self, now: int) -> Judgement:
+        now = self._timeline.end or now  # what has not been read yet is no silence
         sent, _ = self._sent.read(now - WINDOW_NS - LATEST_NS, now)
         _, part = self._sent.read(now - WINDOW_NS, now)
         _, lately = self._sent.read(now - WINDOW_NS - 2 * LATEST_NS, now)
