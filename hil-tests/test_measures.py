@@ -20,17 +20,14 @@ RATIO = 1.25
 IDLE_S = 900.0
 SETTLE_S = 240.0
 MB_A_DAY = 1.0
+ROOT = Path(__file__).resolve().parents[1]
 BARE = " ".join(
-    f"systemd.mask={unit}"
-    for unit in (
-        "tram-voice.service",
-        "tram-agent.service",
-        "tram-guard.service",
-        "tram-decoder.socket",
-        "tram-ear.socket",
-        "tram-rig.service",
-    )
+    f"systemd.mask={unit.name}"
+    for pattern in ("systemd/units/tram-*", "image-build/**/systemd/system/tram-*")
+    for unit in sorted(ROOT.glob(pattern))
+    if unit.is_file() and "@" not in unit.name
 )
+"""The kernel's command line for a system without any unit of ours."""
 
 
 def reached_s(board: VirtualBoard, unit: str) -> float:

@@ -18,7 +18,7 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic, sleep, time
 from typing import Any
 
 from board import BoardError, Ran, samples
@@ -175,11 +175,11 @@ class VirtualBoard:
         raise BoardError(f"the board did not boot within {timeout_s:.0f} s; its console:\n{self.console()[-3000:]}")
 
     def wait_for_reset(self, timeout_s: float) -> None:
-        """Until the emulator tells that the machine was reset; BoardError."""
-        deadline = monotonic() + timeout_s
+        """Until the emulator tells that the machine is reset, from now on; BoardError. Earlier resets do not count."""
+        begun, deadline = int(time()), monotonic() + timeout_s
         while self._monitor is not None and (left := deadline - monotonic()) > 0:
             message = self._monitor.receive(left)
-            if message is not None and message.get("event") == "RESET":
+            if message and message.get("event") == "RESET" and message["timestamp"]["seconds"] >= begun:
                 return
         raise BoardError(f"the board was not reset within {timeout_s:.0f} s")
 

@@ -94,6 +94,21 @@ def test_voice_waits_for_no_network_agent_or_clock() -> None:
         assert word not in waits
 
 
+def test_what_changes_a_mount_does_it_for_the_machine_and_undoes_it_in_every_exit() -> None:
+    """A unit's own name space of mounts holds for its commands with `+` too: a remount there is seen by nobody else."""
+    machines = "-+/usr/bin/nsenter --mount=/proc/1/ns/mnt /bin/mount -o remount,"
+    for source in UNITS:
+        if source.suffix != ".service":
+            continue
+        commands = [
+            (key, value) for key, values in unit(source.name)["Service"].items() if "Exec" in key for value in values
+        ]
+        mounting = {key: command for key, command in commands if "mount" in command}
+        assert all(command.startswith(machines) for command in mounting.values()), source.name
+        # ExecStartPost= is left out when the card is refused, ExecStopPost= while the unit stays active.
+        assert set(mounting) in (set(), {"ExecStartPre", "ExecStartPost", "ExecStopPost"}), source.name
+
+
 def test_neither_daemon_stops_the_other() -> None:
     for name in ("tram-voice.service", "tram-agent.service"):
         assert not {"Requires", "BindsTo", "PartOf"} & set(unit(name)["Unit"])
