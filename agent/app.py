@@ -49,6 +49,7 @@ from agent.model import events as ev
 from agent.model import voice as vo
 from agent.model.config import Station as Config
 from agent.model.records import PutValue, Snapshot
+from agent.model.talk import TALK_SOCKET
 from agent.model.time import Instant
 from agent.modem import Modem
 from agent.panel.desk import Desk
@@ -157,7 +158,11 @@ class App:
         self.worker = Worker(self.inbox, intake, tz)
         self.hub, self.link = self._make_links(config, data, now)
         below = config.cluster_link
-        self.serving = None if below is None else Serving(self.library.folder, below, self.inbox)
+        self.serving = (
+            None
+            if below is None
+            else Serving(self.library.folder, run / TALK_SOCKET, below, config.fleet(), self.inbox)
+        )
         self.voice = VoiceKeeper(config_path, config, self.inbox, elsewhere=supervised)
         self.ear = EarKeeper(config_path, config, self.inbox, unit=run / "ear-control.sock" if supervised else None)
         self.screens = Screens(config.zones, self.inbox, run)
@@ -477,6 +482,8 @@ def _fetcher(config: Config) -> list[str]:
         command += ["--allow", host]
     if config.content.ca is not None:
         command += ["--ca", config.content.ca]
+    if (parent := config.parent) is not None and parent.media is not None:
+        command += ["--parent", parent.media, parent.ca, parent.cert, parent.key]
     return [*command, "--own", "--stream"]
 
 

@@ -286,6 +286,9 @@ class Airing(Boards):
         if p.parts[event.zone].stage is Stage.OPENED:
             at = now.wall_of(event.at_ns)
             first = p.parts[event.zone].first_sample_at is None
+            talker = self._talker(p)
+            if talker is not None and not play.started:
+                commune.speaking(self, p, talker, play.id, now)
             play.started[event.zone] = at
             self._on_air(p, event.zone, at, now)
             if p.drill and first and p.start <= p.received_at:
@@ -445,7 +448,7 @@ class Airing(Boards):
             self._on[p.key, zone] = event.play
         self._urgent = True
         self._touch(p)
-        commune.pressed(self, button, message, pressed, now, drill=event.drill)
+        commune.pressed(self, p, button, message, now)
 
     def _local_started(self, event: vo.LocalStarted, now: Instant) -> None:
         play = self.plays.get(event.play)

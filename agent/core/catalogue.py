@@ -7,17 +7,15 @@ from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from agent.core.sentences import parts
 from agent.model.config import Station
 from agent.model.events import Sound
 from agent.model.orders import Item, Media
+from agent.model.talk import LOCAL, PATIENCE_S
 from agent.model.voice import RATE
 from agent.ports import Piece
-
-LOCAL = "local:"
-"""The scheme of files that were added at the station itself."""
 
 
 class Cue(Struct, kw_only=True):
@@ -59,13 +57,19 @@ class Cue(Struct, kw_only=True):
             silence_s=self.silence_s,
             silence_dbfs=self.silence_dbfs,
             fallback=self.fallback,
+            talk=self.url is not None and self.url.startswith(LOCAL),
         )
+
+
+def is_talk(item: Item) -> bool:
+    """Whether it is what an officer says live at a cluster's station."""
+    return item.stream is not None and item.stream.startswith(LOCAL)
 
 
 def allowed(url: str, config: Station) -> bool:
     """Whether the configuration lets content come from there (CONTRACT section 4): HTTPS, a listed host[:port].
 
-    What a station has added itself ("local:…") its clusters can have from it alone.
+    What a station has added itself, or an officer says live there ("local:…"), its clusters can have from it alone.
     """
     if config.parent is not None and url.startswith(LOCAL):
         return True
@@ -194,14 +198,10 @@ class Catalogue:
         waits = any(c.pending for c in fallback)
         if item.stream is not None:
             bound = item.lease_s if seconds is None else seconds
-            return Cue(
-                item=index,
-                url=item.stream,
-                level_lufs=self._target,
-                seconds=bound,
-                fallback=paths,
-                fallback_pending=waits,
-            )
+            live = Cue(item=index, url=item.stream, seconds=bound, fallback=paths, fallback_pending=waits)
+            if is_talk(item):  # as loud as at the station: what howls there must not be raised here
+                return structs.replace(live, silence_s=PATIENCE_S)
+            return structs.replace(live, level_lufs=self._target)
         source = self._sources.get(item.relay or "")
         if source is None:
             return Cue(item=index, failed=f"no relay source is called {item.relay!r}")

@@ -11,10 +11,12 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.core.intake import Refused, Rejected
+from agent.core.programme import By, Programme
 from agent.core.recurrence import parse_time
 from agent.model.config import Button, Message
 from agent.model.orders import STATE_OPS, Reason
 from agent.model.records import PutValue, Snapshot, Write
+from agent.model.talk import LOCAL, LONGER_S
 from agent.model.time import Instant
 
 if TYPE_CHECKING:
@@ -234,47 +236,101 @@ def addressed(station: Gate, selectors: Sequence[str]) -> list[tuple[list[str], 
     return [(list(zones), devices) for zones, devices in found.items()]
 
 
-def pressed(
-    station: Gate, button: Button | None, message: Message | None, at: float, now: Instant, *, drill: bool = False
-) -> None:
+def pressed(station: Gate, p: Programme, button: Button | None, message: Message | None, now: Instant) -> None:
     """An emergency button's message sounds here already: the clusters begin at once, the boards show its words.
 
-    A live microphone does not reach them: they interrupt what they play and say once where it is to be heard.
+    What an officer says live they take from this station's library, and say in her place where she is to be heard if
+    they cannot.
     """
     if station.sign is None:
         return
-    if message is None:
-        if button is None or not button.action.microphone:
-            return
-        config = station.config
-        message = Message(
-            id=button.id,
-            title=config.talk_title,
-            text=config.talk_words,
-            lang=config.language,
-            chime=button.action.chime,
-        )
-    name = f"{button.id if button else message.id}.{int(at * 1000)}"
-    order: dict[str, Any] = {"title": message.title, "class": "emergency", "start": "now", "resume": "drop"}
-    if drill:
+    config = station.config
+    order: dict[str, Any] = {"title": p.title, "class": "emergency", "start": "now", "resume": "drop"}
+    if p.drill:
         order["drill"] = True
-    if message.repeat > 1:
-        order["repeat"] = {"count": message.repeat, "interval_s": 0}
-    sound: list[dict[str, Any]] = [{"chime": message.chime}] if message.chime else []
-    text = {"text": message.text, "lang": message.lang}
-    sound += _items(station, [{"local": message.id}]) if message.id in station.shared else [text]
+    name = _name(p)
+    if message is not None:
+        chime, late_s = message.chime, LATE_S
+        text = {"text": message.text, "lang": message.lang}
+        words = _items(station, [{"local": message.id}]) if message.id in station.shared else [text]
+        if message.repeat > 1:
+            order["repeat"] = {"count": message.repeat, "interval_s": 0}
+    elif button is not None and button.action.microphone:
+        chime, late_s = button.action.chime, button.action.longest_s
+        text = {"text": config.talk_words, "lang": config.language}
+        words = [_live(button, p.id, text)]
+    else:
+        return
+    sound: list[dict[str, Any]] = [{"chime": chime}] if chime else []
     for _, devices in addressed(station, button.zones if button else [ALL]):
-        ears = [d for d in devices if station.clusters.views[d].kinds != {"screen"}]
+        ears = _ears(station, devices)
         eyes = [d for d in devices if "screen" in station.clusters.views[d].kinds]
         if ears:
-            call(station, "broadcast", order | {"id": name, "zones": ["kind:sound"], "items": sound}, ears, now)
+            heard = order | {"id": name, "zones": ["kind:sound"], "items": sound + words}
+            call(station, "broadcast", heard, ears, now, late_s=late_s)
         if eyes:
             shown = order | {"id": f"{name}.bang", "zones": ["kind:screen"], "items": [text]}
             call(station, "broadcast", shown, eyes, now)
 
 
-def call(station: Gate, op: str, args: dict[str, Any], devices: Sequence[str], now: Instant) -> None:
-    """Sign a command for these clusters and send it at once."""
+def speaking(station: Gate, p: Programme, button: Button, play: str, now: Instant) -> None:
+    """An everyday microphone is on the air here, in this play: the clusters that the button means take it up."""
+    if station.sign is None:
+        return
+    text = {"text": station.config.talk_words, "lang": station.config.language}
+    longest_s = button.action.longest_s + LONGER_S
+    order: dict[str, Any] = {
+        "id": _name(p),
+        "title": p.title,
+        "class": p.class_.value,
+        "start": "now",
+        "until": station.ledger.time(now.wall + longest_s),
+        "zones": ["kind:sound"],
+        "items": [*({"chime": c} for c in [button.action.chime] if c), _live(button, play, text)],
+        "resume": "drop",
+        "approved_by": p.approved_by,
+    }
+    if p.drill:
+        order["drill"] = True
+    for _, devices in addressed(station, button.zones):
+        if ears := _ears(station, devices):
+            call(station, "broadcast", order, ears, now, late_s=longest_s)
+
+
+def hung_up(station: Gate, p: Programme, button: Button, now: Instant) -> None:
+    """Nobody speaks there any more: no cluster that comes back is given it.
+
+    What she has said to its end is heard to its end; what was cut off here is cut off there.
+    """
+    rows = [row for row in station.passing.own() if row.bulletin == _name(p)]
+    if not rows:
+        return
+    sound = [part for zone, part in p.parts.items() if station.config.zone(zone).kind == "sound"]
+    heard_out = any(part.completed or part.reason == "longest" for part in sound)
+    if station.sign is not None and not heard_out:
+        for _, devices in addressed(station, button.zones):
+            call(station, "cancel", {"ids": [_name(p)]}, devices, now)
+    station.ledger.write(*station.passing.withdraw(rows))
+
+
+def _name(p: Programme) -> str:
+    """What a button's programme is called at clusters: voice counts its own plays anew whenever it starts."""
+    return f"{p.by_whom}.{int(p.start * 1000)}" if p.by is By.BUTTON else p.id
+
+
+def _live(button: Button, play: str, instead: dict[str, Any]) -> dict[str, Any]:
+    """What is said at this button's microphone in this play, as a cluster can have it."""
+    return {"stream": LOCAL + play, "lease_s": button.action.longest_s + LONGER_S, "fallback": instead}
+
+
+def _ears(station: Gate, devices: Iterable[str]) -> list[str]:
+    return [d for d in devices if station.clusters.views[d].kinds != {"screen"}]
+
+
+def call(
+    station: Gate, op: str, args: dict[str, Any], devices: Sequence[str], now: Instant, *, late_s: float = LATE_S
+) -> None:
+    """Sign a command for these clusters and send it at once; one that comes back later than `late_s` is spared it."""
     link = station.config.cluster_link
     if link is None:
         return
@@ -282,14 +338,22 @@ def call(station: Gate, op: str, args: dict[str, Any], devices: Sequence[str], n
     everyone = len(devices) == len(station.clusters.views)
     chunks = [[group]] if everyone else [list(devices[i : i + AUD]) for i in range(0, len(devices), AUD)]
     for aud in chunks:
-        _send(station, op, args, aud, group, now)
+        _send(station, op, args, aud, group, now, late_s)
 
 
-def _send(station: Gate, op: str, args: dict[str, Any], aud: Sequence[str], target: str, now: Instant) -> None:
+def _send(
+    station: Gate,
+    op: str,
+    args: dict[str, Any],
+    aud: Sequence[str],
+    target: str,
+    now: Instant,
+    late_s: float = LATE_S,
+) -> None:
     begin = now.wall
     if args.get("start", "now") != "now":
         begin = max(begin, parse_time(str(args["start"])).timestamp())
-    ttl = None if op in STATE_OPS else begin - now.wall + LATE_S
+    ttl = None if op in STATE_OPS else begin - now.wall + late_s
     _, raw = _signed(station, op, args, now, aud=aud, ttl=ttl)
     row, writes = station.passing.add_own(raw, station.intake.trusted, target)
     station.ledger.write(*writes)

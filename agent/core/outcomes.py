@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from agent.core import commands as do
-from agent.core import rules
+from agent.core import commune, rules
 from agent.core.calendar import BACK_S
 from agent.core.gate import Gate, Leaving
 from agent.core.programme import By, Part, Position, Programme, Stage, State, Step
+from agent.model import config as conf
 from agent.model import voice as vo
 from agent.model.orders import Reason, Resume
 from agent.model.playlog import Result
@@ -31,6 +32,10 @@ class Outcomes(Gate):
     def _bulletins(self, iss: str, bulletin: str) -> list[Programme]:
         """What is alive of a bulletin that came as an order; two while the former version is being stopped."""
         return [p for p in self.programmes.values() if p.by is By.ORDER and (p.iss, p.id) == (iss, bulletin)]
+
+    def _spoken_at(self, p: Programme) -> conf.Button | None:
+        """The button at whose microphone somebody speaks in this programme, in an emergency or every day."""
+        return next((b for b in self.config.buttons if b.id == p.by_whom and b.action.microphone), None)
 
     def _silenced(self, p: Programme, zone: str, now: Instant) -> bool:
         local = p.by is By.BUTTON or (p.iss == self.config.trust.station_authority and p.by is not By.TEST)
@@ -144,6 +149,9 @@ class Outcomes(Gate):
                 p.state = State.FAILED
                 reason = next(iter(replaced), None) or reason or next(iter(ended_early), None)
         self._ack(p, now, reason)
+        button = self._spoken_at(p)
+        if button is not None:
+            commune.hung_up(self, p, button, now)
         if p.by is By.SCHEDULE:
             # Its occurrence is computed again after a boot and with each version of the schedule.
             self._bury(p.key, max(now.wall, p.start) + BACK_S + AHEAD_S)

@@ -8,7 +8,7 @@ import msgspec
 
 from agent.core import commands as do
 from agent.core import rules
-from agent.core.catalogue import LOCAL, Cue, allowed
+from agent.core.catalogue import Cue, allowed
 from agent.core.gate import LEAD_S
 from agent.core.outcomes import Outcomes
 from agent.core.programme import By, Programme, Stage
@@ -18,6 +18,7 @@ from agent.model import loudness, orders
 from agent.model import voice as vo
 from agent.model.orders import Item
 from agent.model.records import DropValue, PutValue
+from agent.model.talk import LOCAL
 from agent.model.time import Instant
 from agent.ports import Need
 
@@ -113,9 +114,7 @@ class Readiness(Outcomes):
 
     def _talker(self, p: Programme) -> conf.Button | None:
         """The everyday button at whose microphone somebody speaks in this programme."""
-        if p.by is not By.ORDER or not p.by_whom:
-            return None
-        return next((b for b in self.config.buttons if b.id == p.by_whom and b.action.microphone), None)
+        return self._spoken_at(p) if p.by is By.ORDER else None
 
     def _given_up(self, cue: Cue) -> Cue:
         """The cue, or its failure where its content has failed to come so far."""

@@ -16,7 +16,7 @@ from agent.core import commands as do
 from agent.core import commune, people, rules
 from agent.core.admission import Admission
 from agent.core.airing import PREPARE_S
-from agent.core.catalogue import Catalogue
+from agent.core.catalogue import Catalogue, is_talk
 from agent.core.commands import Command
 from agent.core.examination import OrderExamined
 from agent.core.intake import Intake
@@ -368,6 +368,8 @@ class Station(Admission):
                 self._act.append(do.Speak(f"message:{m.id}", m.text, m.lang))
         for source in self.config.sources:
             self._speak(orders.as_items(source.fallback))
+        if self.config.parent is not None:  # the decoder of a talk must have them from the beginning
+            self._speak([orders.Item(text=self.config.talk_words, lang=self.config.language)])
         rows = self.ledger.outbox.hand_over()
         if rows:
             self._act.append(do.OfferRows(tuple(rows)))
@@ -494,7 +496,7 @@ class Station(Admission):
     def mode(self, zone: Zone, owner: Programme | None) -> str:
         """What a sound zone gives out: "microphone", "relay" (tiếp âm), "programme", "external" or "none"."""
         if owner is not None:
-            spoken = any(b.id == owner.by_whom and b.action.microphone for b in self.config.buttons)
+            spoken = self._spoken_at(owner) is not None or any(is_talk(item) for item in owner.items)
             live = any(item.relay is not None or item.stream is not None for item in owner.items)
             return "microphone" if spoken else "relay" if live else "programme"
         external = zone.idle.source == "external" and (not zone.idle.power or zone.id in self._idle)

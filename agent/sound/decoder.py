@@ -7,7 +7,8 @@ sample).
 
 `out` takes 16 bit little endian mono at 48 000 Hz; the pipe's capacity holds the child back. `control` is a
 SOCK_SEQPACKET socket: each packet up is a mark `{item, what, samples, detail}` with the words of
-agent.model.events.FeedMark, or "connect", which the parent answers with the read end of a fetcher's pipe. `counter`
+agent.model.events.FeedMark, or "connect", which the parent answers with the read end of a fetcher's pipe, or "over" when
+a talk has come to its end. `counter`
 is a file of three 8-byte numbers in shared memory: the item's samples written and those skipped so far in all, which
 outlive a crash, and, from the parent, how many samples a live item may have since its lease was renewed (0: it was
 not).
@@ -40,6 +41,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
+from agent.model.talk import TALK_RATE
 from agent.sound import flac, mp4, ogg, wav
 from agent.sound.sniff import id3_length, sniff
 
@@ -57,6 +59,8 @@ _EDGE = RATE
 """How far behind its live edge a stream is joined."""
 _BEHIND = 3 * RATE
 """Farther behind than this it is joined anew."""
+_TALK = (RATE // 2, RATE, 0.3)
+"""The same of somebody who speaks live, and how long the first burst may last (seconds)."""
 _MUCH = 60 * RATE
 """So much at once is a file."""
 _JOIN_S = 0.6
@@ -74,6 +78,10 @@ class ItemFullError(Exception):
     """The item has all the samples it may have."""
 
 
+class OverError(Exception):
+    """Whoever spoke live has finished."""
+
+
 class Control:
     """The socket to the parent."""
 
@@ -88,7 +96,10 @@ class Control:
             os._exit(0)
 
     def connect(self, item: int) -> int | None:
-        """Have the stream fetched anew: the read end of its bytes, or None when that could not be started."""
+        """Have the stream fetched anew: the read end of its bytes, or None when that could not be started.
+
+        Raises OverError when there is nothing more to fetch.
+        """
         import socket
 
         self.mark(item, "connect")
@@ -96,6 +107,8 @@ class Control:
             data, fds, _, _ = socket.recv_fds(s, 64, 1)
         if not data:
             os._exit(0)
+        if data == b"over":
+            raise OverError
         return fds[0] if fds else None
 
 
@@ -363,11 +376,17 @@ class Decoder:
         return importlib.import_module(self._job[role])
 
     def _relay(self, piece: dict[str, Any]) -> str:
-        """Live for as long as it sounds, then the fallback for what is left; ItemFullError when the time is over."""
+        """Live for as long as it sounds, then the fallback for what is left; ItemFullError when the time is over.
+
+        A talk's fallback is said once.
+        """
         why = "the stream's decoder died"
         level = self._levelling(piece)
         if piece.get("url") is not None:
-            why = Live(self._job, self._control, self._out, piece, self._driver, level).run()
+            try:
+                why = Live(self._job, self._control, self._out, piece, self._driver, level).run()
+            except OverError:
+                return ""
         files = piece.get("fallback") or []
         if not files:
             raise ItemError(f"{why}; there is no fallback")
@@ -382,6 +401,8 @@ class Decoder:
                     self._file(path, level=level)
                 except ItemError as error:
                     problem = str(error)
+            if piece.get("talk") and self._out.samples > before:
+                return why
         raise ItemError(f"{why}; the fallback: {problem or 'there is no sound in it'}")
 
 
@@ -404,7 +425,11 @@ class Live:
         self._job, self._control, self._out, self._driver, self._level = job, control, out, driver, level
         self._item: int = piece["item"]
         self._silence_s: float = piece.get("silence_s", 10.0)
-        self._threshold = 32768 * 10 ** (piece.get("silence_dbfs", -60.0) / 20)
+        self._talk: bool = piece.get("talk", False)
+        self._threshold = 0.0 if self._talk else 32768 * 10 ** (piece.get("silence_dbfs", -60.0) / 20)
+        self._edge, self._behind, self._join_s = _TALK if self._talk else (_EDGE, _BEHIND, _JOIN_S)
+        self._frame = _SAMPLE if self._talk else 2 * _SAMPLE
+        self._over = False
         self._connector: threading.Thread | None = None
         self._decoding: Any = None
         self._change: Mono48 | None = None
@@ -421,7 +446,7 @@ class Live:
         """When something above the threshold, and when anything, was last written."""
 
     def run(self) -> str:
-        """Play; returns why it is over. Raises ItemFullError when the item's time is over."""
+        """Play; returns why it is over. Raises ItemFullError when the item's time is over, OverError at a talk's end."""
         os.set_blocking(self._out.fd, False)
         last = self._sounded = retry_at = time.monotonic()
         pause, credit = _RETRY_S, float(_LEAD)
@@ -434,7 +459,9 @@ class Live:
                 return f"the stream is {state} for {patience:g} s"
             if now - self._sounded < _RETRY_S:
                 pause = _RETRY_S
-            if self._decoding is None and self._connector is None and now >= retry_at:
+            if self._over and not self._buffer:
+                raise OverError
+            if self._decoding is None and not self._over and self._connector is None and now >= retry_at:
                 self._connector = threading.Thread(target=self._connect, name="connect", daemon=True)
                 self._connector.start()
                 retry_at, pause = now + pause, min(pause * 2, 5.0)
@@ -450,8 +477,15 @@ class Live:
 
     def _connect(self) -> None:
         """In its thread: have the stream fetched, see what it is, and start to decode it."""
-        source = self._control.connect(self._item)
+        try:
+            source = self._control.connect(self._item)
+        except OverError:
+            self._over = True
+            return
         if source is None:
+            return
+        if self._talk:
+            self._decoding = Samples(source)
             return
         head, kind = b"", None
         while kind is None and len(head) < _BLOCK and (part := os.read(source, 8192)):
@@ -479,13 +513,13 @@ class Live:
                 rate = self._decoding.start()
             except self._driver("media").MediaError:
                 return self._leave()
-            self._change = Mono48(self._driver("resampler"), rate, 2)
+            self._change = Mono48(self._driver("resampler"), rate, self._frame // _SAMPLE)
             return None
         part = os.read(self._decoding.fd, _BLOCK)
         if not part:
             return self._leave()
         data = self._odd + part
-        whole = len(data) // 4 * 4
+        whole = len(data) // self._frame * self._frame
         self._odd = data[whole:]
         came = self._change.convert(data[:whole])
         (self._buffer if self._joined else self._fresh).extend(came if self._level is None else self._level.add(came))
@@ -509,20 +543,21 @@ class Live:
         What still comes much faster than real time after the burst is a file: it is played from its beginning.
         """
         if self._joined:
-            if self._is_live and len(self._buffer) > _BEHIND * _SAMPLE:
-                del self._buffer[: -_EDGE * _SAMPLE]
+            if self._is_live and len(self._buffer) > self._behind * _SAMPLE:
+                del self._buffer[: -self._edge * _SAMPLE]
             return
         if not self._fresh:
             return
         self._first = self._first or now
         waited = now - self._first
-        if waited < _JOIN_S / 2:
+        if waited < self._join_s / 2:
             self._half = len(self._fresh)
-        if waited < _JOIN_S and len(self._fresh) < _MUCH * _SAMPLE:
+        if waited < self._join_s and len(self._fresh) < _MUCH * _SAMPLE:
             return
         late = len(self._fresh) - self._half
-        self._is_live = len(self._fresh) < _MUCH * _SAMPLE and late < 3 * _JOIN_S / 2 * RATE * _SAMPLE
-        self._buffer += self._fresh[-_EDGE * _SAMPLE :] if self._is_live else self._fresh
+        steady = len(self._fresh) < _MUCH * _SAMPLE and late < 3 * self._join_s / 2 * RATE * _SAMPLE
+        self._is_live = self._talk or steady
+        self._buffer += self._fresh[-self._edge * _SAMPLE :] if self._is_live else self._fresh
         self._fresh.clear()
         self._joined = True
 
@@ -541,6 +576,21 @@ class Live:
         if self._out.room() <= 0:
             raise ItemFullError
         return done // _SAMPLE
+
+
+class Samples:
+    """The bytes of a talk, which are samples as they are."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def start(self) -> int:
+        """How many a second."""
+        return TALK_RATE
+
+    def abandon(self) -> None:
+        """No more."""
+        os.close(self.fd)
 
 
 def _to_16(data: bytes, form: wav.Wav) -> bytes:

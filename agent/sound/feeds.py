@@ -25,6 +25,7 @@ from msgspec import Meta, Struct
 import agent
 from agent import machine
 from agent.model.events import FeedMark
+from agent.model.talk import OVER
 from agent.ports import Inbox, Piece
 from agent.sound.wav import RATE
 
@@ -322,9 +323,14 @@ class DecoderFeeds:
                 self._mark(segment, mark.item, mark.what, mark.samples, mark.detail[:300])
 
     def _connect(self, segment: _Segment, control: socket.socket, item: int) -> None:
-        """Start a fetcher for a stream and hand its output to the child."""
+        """Start a fetcher for a stream and hand its output to the child; or tell it that the talk is over."""
+        piece = next((p for p in segment.pieces if p.item == item), None)
+        if piece is not None and piece.talk and self._is_over(segment.fetcher):
+            with contextlib.suppress(OSError):
+                control.send(b"over")
+            return
         self._end(segment.fetcher)
-        url = next((p.url for p in segment.pieces if p.item == item), None)
+        url = None if piece is None else piece.url
         read_end, write_end = os.pipe()
         try:
             with segment.lock:
@@ -341,6 +347,14 @@ class DecoderFeeds:
         finally:
             os.close(read_end)
             os.close(write_end)
+
+    @staticmethod
+    def _is_over(fetcher: subprocess.Popen[bytes] | None) -> bool:
+        """Whether what it fetched came to its proper end; it has closed its output, so it is about to leave."""
+        try:
+            return fetcher is not None and fetcher.wait(1.0) == OVER
+        except subprocess.TimeoutExpired:
+            return False
 
     @staticmethod
     def _end(process: subprocess.Popen[bytes] | None) -> None:

@@ -6,7 +6,8 @@ and `{"cancel": N}`. It answers each job with one line `{"job": N, "code", "deta
 what went wrong (`FetchError`); `got` bytes are new. The file is fetched into `path` + ".part", which survives every
 failure that more bytes could mend, and renamed when size and SHA-256 are right. End of stdin ends the process at once.
 
-`python -m agent.store.fetcher --stream URL …` writes a live stream's bytes to stdout (tiếp âm). It ends with 0 when the
+`python -m agent.store.fetcher --stream URL …` writes a live stream's bytes to stdout (tiếp âm); `local:NAME` is what an
+officer says live at the parent station, `--parent`, and at no other. It ends with 0 when the
 listener went away, else with a code of `EXIT` and `{"code", "detail", "final"}` as the last line of stderr.
 
 What may be fetched (CONTRACT section 4): https; a host that `allowed_hosts` names, "host" for the default port or
@@ -33,7 +34,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import requests
 import urllib3
@@ -41,6 +42,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from agent.model.talk import LOCAL, OVER
 from agent.store.files import sync_folder
 
 BLOCK = 64 * 1024
@@ -48,7 +50,7 @@ REDIRECTS = 5
 WINDOW_BYTES = 16 * 1024
 """A download that brings less than this in a window (60 s) is given up, to be resumed later."""
 HEADERS = {"Accept-Encoding": "identity", "User-Agent": "tram"}
-EXIT = {"host": 3, "address": 3, "redirect": 3, "http": 4, "tls": 4, "broken": 4, "slow": 5, "ended": 6}
+EXIT = {"host": 3, "address": 3, "redirect": 3, "http": 4, "tls": 4, "broken": 4, "slow": 5, "ended": OVER}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -502,9 +504,15 @@ def stream(options: argparse.Namespace) -> int:
 
 
 def _relay(options: argparse.Namespace) -> None:
-    url = options.stream
+    url, parent = options.stream, None
     policy = Policy(options.allow, own=url if options.own else None)
-    with Web(policy, options.ca, options.connect_timeout, options.read_timeout).get(url, {}) as response:
+    if url.startswith(LOCAL):
+        if options.parent is None:
+            raise FetchError("host", f"{url}: there is no parent station whose library has it", final=True)
+        parent = dict(zip(("url", "ca", "cert", "key"), options.parent, strict=True))
+        policy = Policy([], parent=parent["url"])
+        url = f"{parent['url']}/talk/{quote(url.removeprefix(LOCAL), safe='')}"
+    with Web(policy, options.ca, options.connect_timeout, options.read_timeout, parent).get(url, {}) as response:
         if response.status_code != 200:
             raise FetchError("http", f"{url}: the server answers {response.status_code} {response.reason}")
         while block := response.raw.read1(BLOCK, decode_content=False):
@@ -523,6 +531,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--stream", metavar="URL", help="write a live stream to stdout instead of serving jobs")
     parser.add_argument("--own", action="store_true", help="the URL is of the station's own configuration")
     parser.add_argument("--allow", action="append", default=[], metavar="HOST[:PORT]")
+    parser.add_argument("--parent", nargs=4, metavar=("URL", "CA", "CERT", "KEY"), help="the station's library")
     parser.add_argument("--ca", help="PEM file of further trusted CAs")
     parser.add_argument("--connect-timeout", type=float, default=10.0, metavar="SECONDS")
     parser.add_argument("--read-timeout", type=float, default=20.0, metavar="SECONDS")

@@ -30,13 +30,12 @@ from msgspec import Struct, field, structs
 from agent.model.config import Content, Parent
 from agent.model.events import MediaFailed, MediaReady
 from agent.model.orders import Media
+from agent.model.talk import LOCAL
 from agent.ports import Inbox, Need
 from agent.store.files import sync_folder
 
 BLOCK = 1024 * 1024
 MB = 2**20
-LOCAL = "local:"
-"""URLs of what was adopted here: nowhere else to be had."""
 PARENT = "parent"
 """The source that is asked first where there is one: the station of a cluster."""
 HURRY_S = 60.0

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from agent.model.config import ClusterLink
@@ -19,10 +20,12 @@ WHAT = "cluster-media"
 
 
 class Serving:
-    """A child while the station runs. Posts the alarm `cluster-media` while it does not serve."""
+    """A child while the station runs: `folder` is the library's, `talks` the socket for what voice passes on, which
+    `clusters` (device ids) may hear. Posts the alarm `cluster-media` while it does not serve."""
 
-    def __init__(self, folder: Path, link: ClusterLink, inbox: Inbox) -> None:
+    def __init__(self, folder: Path, talks: Path, link: ClusterLink, clusters: Iterable[str], inbox: Inbox) -> None:
         self._command = [sys.executable, "-m", "agent.store.media_server", "--folder", str(folder)]
+        self._command += ["--talks", str(talks), *(f"--cluster={name}" for name in clusters)]
         self._command += ["--host", link.host, "--port", str(link.media_port)]
         self._command += ["--ca", link.ca, "--cert", link.cert, "--key", link.key]
         self._inbox = inbox

@@ -30,6 +30,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -131,6 +132,8 @@ class Voice:
         self.microphone = microphone
         self.sounds: dict[str, bytes] = {}
         """Pinned sounds by name."""
+        self.pass_on: Callable[[str, bytes], None] | None = None
+        """Takes what is said live, by play, for the clusters (`agent.model.talk`); must not wait."""
         self._clock = clock
         self._emit = emit
         zones = [z for z in station.zones if z.kind == "sound"]
@@ -564,6 +567,8 @@ class Voice:
 
     def _on_air(self, play: Play, button: Button, live: Live | None, zones: list[str], now: int) -> None:
         play.reason = "microphone"  # it has no end of its own: it can only fail
+        if live is not None and self.pass_on is not None:
+            live.pass_on(partial(self.pass_on, play.name))
         warm_ns = max(self.mixer.power.ready_ns(zone, now) for zone in zones)
         longest_ns = round(button.action.longest_s * 1e9)
         self._talks.append(_Talk(play, button, live, warm_ns + pcm.ns_of(play.stream.pinned) + longest_ns))

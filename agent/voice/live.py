@@ -8,8 +8,9 @@ So neither a stall nor two cards with different clocks add up to an echo of the 
 from __future__ import annotations
 
 import audioop
+from collections.abc import Callable
 
-from agent.model.voice import BYTES_PER_SAMPLE, MICROPHONE, RATE
+from agent.model.voice import BYTES_PER_SAMPLE, MICROPHONE, PERIOD, RATE
 from agent.voice import pcm
 from agent.voice.mixer import ATTACK, RECOVERY
 from agent.voice.stream import Pipe
@@ -32,6 +33,12 @@ class Live(Pipe):
         self._gain = pcm.factor(gain_db)
         self._scale = 1.0
         self._risen = 0
+        self._pass_on: Callable[[bytes], None] | None = None
+
+    def pass_on(self, to: Callable[[bytes], None]) -> None:
+        """From now on `to` is given what is heard, silence to begin with, and nothing (`b""`) when it is over."""
+        self._pass_on = to
+        to(bytes(PERIOD * BYTES_PER_SAMPLE))
 
     @property
     def lost(self) -> bool:
@@ -56,7 +63,17 @@ class Live(Pipe):
         size = min(samples, len(self._buffer) // BYTES_PER_SAMPLE) * BYTES_PER_SAMPLE
         data = bytes(self._buffer[:size])
         del self._buffer[:size]
-        return self._rising(self._limited(data)) if data else data
+        if data:
+            data = self._rising(self._limited(data))
+            if self._pass_on is not None:
+                self._pass_on(data)
+        return data
+
+    def close(self) -> None:
+        """Nobody is listened to any more."""
+        if self.fd >= 0 and self._pass_on is not None:
+            self._pass_on(b"")
+        super().close()
 
     def _catch_up(self) -> None:
         surplus = len(self._buffer) // BYTES_PER_SAMPLE - TARGET

@@ -32,6 +32,7 @@ from agent.model import apart
 from agent.model import voice as v
 from agent.model.config import Microphone, SoundOutput, Station, Zone
 from agent.model.ear import EAR_HEAD, EAR_SOCKET
+from agent.model.talk import TALK_SOCKET
 from agent.voice import core, lock, pcm
 from agent.voice.core import RefusedError, Voice
 from agent.voice.mixer import Card, Channel, Sink, slots_of
@@ -43,6 +44,7 @@ RT_PRIORITY = 40
 MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
 SWITCH_S = 0.0005
 """The loop waits no longer than this for another of our threads to let go of the interpreter (by default 5 ms)."""
+TALK_BLOCK = 4 * v.PERIOD * v.BYTES_PER_SAMPLE
 FAILURES = 100
 """Ticks in a row that may fail before the process gives up and is started anew."""
 
@@ -119,15 +121,46 @@ def open_card(output: SoundOutput, members: Sequence[tuple[Zone, bool]]) -> Card
     return Card(output.target, sink, [Channel(zone, primary) for zone, primary in members])
 
 
-def tap_of(path: str, number: int) -> Callable[[int, bytes], None]:
-    """Sends what sounds in a zone to the ear, if it listens: a datagram a period, never waited for."""
+def letterbox(path: str) -> Callable[[bytes], None]:
+    """Sends datagrams to whoever listens at `path`, and waits for nobody: what is not taken is lost."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
 
-    def tap(begin_ns: int, sound: bytes) -> None:
+    def send(datagram: bytes) -> None:
         with contextlib.suppress(OSError):
-            sock.sendto(struct.pack(EAR_HEAD, begin_ns, number) + sound, path)
+            sock.sendto(datagram, path)
 
-    return tap
+    return send
+
+
+def tap_of(path: str, number: int) -> Callable[[int, bytes], None]:
+    """Sends what sounds in a zone to the ear, if it listens: a datagram a period."""
+    send = letterbox(path)
+    return lambda begin_ns, sound: send(struct.pack(EAR_HEAD, begin_ns, number) + sound)
+
+
+def passing_on(path: str) -> Callable[[str, bytes], None]:
+    """Sends what an officer says live to the station's library, if it listens (`agent.model.talk`).
+
+    Several periods together: a socket holds ten datagrams, and whoever reads it may be late.
+    """
+    send = letterbox(path)
+    held: dict[str, bytes] = {}
+
+    def pass_on(play: str, sound: bytes) -> None:
+        head = play.encode() + b"\0"
+        begins = play not in held
+        data = held.pop(play, b"") + sound
+        if not sound:
+            if data:
+                send(head + data)
+            send(head)
+        elif begins or len(data) >= TALK_BLOCK:
+            send(head + data)
+            held[play] = b""
+        else:
+            held[play] = data
+
+    return pass_on
 
 
 def microphone_of(config: Microphone | None) -> core.Microphone | None:
@@ -196,6 +229,8 @@ class Loop:
             self._voice.microphone = microphone_of(station.microphone)
         except ImportError as error:
             self._voice.fault("microphone", str(error))
+        if station.cluster_link is not None:
+            self._voice.pass_on = passing_on(os.path.join(station.run_dir, TALK_SOCKET))
         self._voice.load_pinned(ASSETS)
         self._port = Port(
             os.path.join(station.run_dir, "voice.sock"), lambda: self._voice.hello(__version__, self._armed_ns)

@@ -147,7 +147,8 @@ class Machine:
 class Commune:
     """Use as a context manager. `drifts`: one cluster for each, of so many ppm. `sims`: clusters with a SIM too.
 
-    `delays_ms`: by how much each cluster plays later, for the distance to the neighbouring horn.
+    `delays_ms`: by how much each cluster plays later, for the distance to the neighbouring horn. `station`: more of its
+    configuration.
     """
 
     def __init__(
@@ -157,12 +158,14 @@ class Commune:
         sims: Sequence[int] = (),
         delays_ms: Sequence[float] = (),
         station_drift: float = 0.0,
+        station: dict[str, Any] | None = None,
     ) -> None:
         self.tag = f"tr{os.getpid() % 100_000}"
         self._drifts = list(drifts)
         self._sims = set(sims)
         self._delays_ms = list(delays_ms) or [0.0] * len(self._drifts)
         self._station_drift = station_drift
+        self._more = station or {}
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Commune:
@@ -285,7 +288,7 @@ class Commune:
             {"id": "dung", "pin": 6, "action": {"stop": True}},
             {"id": "ngat", "pin": 7, "action": {"silence": True}},
         ]
-        return config
+        return config | self._more
 
     def _cluster(self, name: str, number: int) -> dict[str, Any]:
         config = self._device(name, f"84/86/xa-mau/ap-{number + 1}", "cluster", self._drifts[number])
