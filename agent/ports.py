@@ -118,7 +118,7 @@ class Piece(Struct, frozen=True):
     silence_dbfs: float = -60.0
     fallback: tuple[str, ...] = ()
     talk: bool = False
-    """An officer speaks live at the station (`agent.model.talk`): a pause is no silence, and the fallback is said once."""
+    """An officer speaks live at the station (`agent.model.talk`): a pause is no silence, the fallback is said once."""
 
 
 class Speech(Protocol):

@@ -7,11 +7,10 @@ sample).
 
 `out` takes 16 bit little endian mono at 48 000 Hz; the pipe's capacity holds the child back. `control` is a
 SOCK_SEQPACKET socket: each packet up is a mark `{item, what, samples, detail}` with the words of
-agent.model.events.FeedMark, or "connect", which the parent answers with the read end of a fetcher's pipe, or "over" when
-a talk has come to its end. `counter`
-is a file of three 8-byte numbers in shared memory: the item's samples written and those skipped so far in all, which
-outlive a crash, and, from the parent, how many samples a live item may have since its lease was renewed (0: it was
-not).
+agent.model.events.FeedMark, or "connect", which the parent answers with the read end of a fetcher's pipe, or "over"
+when a talk has come to its end. `counter` is a file of three 8-byte numbers in shared memory: the item's samples
+written and those skipped so far in all, which outlive a crash, and, from the parent, how many samples a live item may
+have since its lease was renewed (0: it was not).
 
 Without an argument it is a unit of its own (systemd/units/tram-decoder@.service): `control` is its standard input, and
 the job is the first packet there, with `out`, `counter` and the media files as descriptors. The pieces then name files
@@ -446,7 +445,7 @@ class Live:
         """When something above the threshold, and when anything, was last written."""
 
     def run(self) -> str:
-        """Play; returns why it is over. Raises ItemFullError when the item's time is over, OverError at a talk's end."""
+        """Play; returns why it is over. ItemFullError: the item's time is over; OverError: it came to its end."""
         os.set_blocking(self._out.fd, False)
         last = self._sounded = retry_at = time.monotonic()
         pause, credit = _RETRY_S, float(_LEAD)

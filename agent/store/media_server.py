@@ -5,8 +5,9 @@ It serves complete files, each verified by its hash before it is first given out
 writes nothing, and ends when its standard input does. Who asks shows a certificate of `--ca`. The first line out is
 `{"port": N}`.
 
-`/media/talk/<name>` is what an officer says live in the play of that (percent-encoded) name, while she does: `TALK_RATE`
-samples a second of 16 bits, chunked, to its proper end. It is given to the clusters that are named, and to nobody else.
+`/media/talk/<name>` is what an officer says live in the play of that (percent-encoded) name, while she does:
+`TALK_RATE` samples a second of 16 bits, chunked, to its proper end. It is given to the clusters that are named, and to
+nobody else.
 """
 
 from __future__ import annotations

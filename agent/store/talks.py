@@ -1,7 +1,7 @@
 """What an officer says live, from voice's datagrams to the clusters that listen (`agent.model.talk`).
 
-It is made smaller once, for all of them, and each takes it at its own pace from the same few seconds: who is slower than
-that has lost the oldest, and holds up nobody.
+It is made smaller once, for all of them, and each takes it at its own pace from the same few seconds: who is slower
+than that has lost the oldest, and holds up nobody.
 """
 
 from __future__ import annotations
