@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import ssl
+import subprocess
 import time
+import urllib.error
+import urllib.request
 import wave
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
-from tests.integration.clusters.commune import BUFFER_MS, RATE, Commune, Machine, noise, possible, until
+from tests.integration.clusters.commune import BUFFER_MS, NET, RATE, STATION, Commune, Machine, noise, possible, until
 from tests.integration.clusters.test_commune import _entries, _owned
 
 pytestmark = [
@@ -134,3 +143,163 @@ def test_what_the_officer_says_is_heard_at_all_clusters_while_she_holds_the_butt
 def _mode(machine: Machine) -> str:
     (zone,) = machine.status()["zones"].values()
     return str(zone["mode"])
+
+
+def begin(commune: Commune, button: str, seconds: float) -> float:
+    """Wall time of the press; all play."""
+    pressed = time.time()
+    commune.station.press(button, seconds)
+    for machine in commune.machines:
+        until(lambda m=machine: _owned(m), lambda m=machine: f"{m.name} plays; {m.log[-2000:]}")
+    return pressed
+
+
+def wait_for(at: float) -> None:
+    time.sleep(max(0.0, at - time.time()))
+
+
+def whole(speech: Speech, machine: Machine, begin: float, end: float) -> None:
+    """She is heard there all the time, and no later at the end than at the beginning."""
+    found = heard(speech, machine, begin, end)
+    assert len(found) >= (end - begin) / WINDOW_S - 2, (machine.name, found)
+    assert max(found.values()) - min(found.values()) < 0.1, (machine.name, found)
+
+
+def library_of(machine: Machine) -> int:
+    """The process of the station's library."""
+    pids = subprocess.run(["ip", "netns", "pids", machine.ns], capture_output=True, text=True, check=True).stdout
+    (found,) = [p for p in pids.split() if b"agent.store.media_server" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    return int(found)
+
+
+def test_a_cluster_that_loses_the_link_says_once_that_the_station_speaks_and_the_others_hear_on(
+    commune: Commune, speech: Speech
+) -> None:
+    lost, other = commune.clusters
+    before = {m.name: len(_entries(m)) for m in commune.machines}
+    pressed = begin(commune, "noi", 16.0)
+    wait_for(pressed + 5)
+    cut = time.time()
+    lost.cable(plugged=False)
+    try:
+        entry = entry_of(lost, before[lost.name])
+        ended = time.time()
+        assert (entry["result"], entry["reason"]) == ("completed", "fallback")
+        assert ended < pressed + 16, "the fallback is said once, not as long as she speaks"
+        assert heard(speech, lost, cut - 2, cut), "it heard her before"
+        words = lost.heard(cut + 2.5)
+        assert words is not None, "the announcement"
+        assert not heard(speech, lost, words, ended + 1)
+        wait_for(pressed + 17)
+    finally:
+        lost.cable(plugged=True)
+    whole(speech, commune.station, pressed + 3, pressed + 15.5)
+    whole(speech, other, pressed + 3, pressed + 15.5)
+    assert entry_of(other, before[other.name])["reason"] != "fallback"
+
+
+def test_a_library_that_hangs_costs_the_clusters_her_words_and_the_station_nothing(
+    commune: Commune, speech: Speech
+) -> None:
+    """Nobody takes what voice passes on."""
+    before = {m.name: len(_entries(m)) for m in commune.machines}
+    library = library_of(commune.station)
+    os.kill(library, signal.SIGSTOP)
+    try:
+        pressed = begin(commune, "noi", 14.0)
+        for cluster in commune.clusters:
+            assert entry_of(cluster, before[cluster.name])["reason"] == "fallback"
+            assert cluster.heard(pressed + 4)
+        wait_for(pressed + 15)
+    finally:
+        os.kill(library, signal.SIGCONT)
+    whole(speech, commune.station, pressed + 3, pressed + 13.5)
+
+
+def test_who_is_no_cluster_of_the_station_hears_nothing_and_a_listener_who_takes_nothing_disturbs_nobody(
+    commune: Commune, speech: Speech
+) -> None:
+    pressed = begin(commune, "noi", 12.0)
+    wait_for(pressed + 2.5)
+    (play,) = [p for p in _plays(commune)]
+    address = f"https://{NET}.2:8443/media/talk/{quote(play, safe='')}"
+    own = commune.pki.identity(commune.clusters[0].name)
+    context = _context(commune, own.cert, own.key)
+    with urllib.request.urlopen(address, context=context, timeout=5) as slow:
+        assert slow.status == 200  # and it is never read
+        with pytest.raises(urllib.error.HTTPError) as unknown:
+            urllib.request.urlopen(address + "0", context=context, timeout=5)
+        assert unknown.value.code == 404
+        stranger = commune.pki.identity("xa-khac-cum-1")
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(address, context=_context(commune, stranger.cert, stranger.key), timeout=5)
+        assert refused.value.code == 403
+        with pytest.raises(OSError):  # noqa: PT011 - whichever way TLS says no
+            urllib.request.urlopen(address, context=ssl.create_default_context(cafile=str(commune.pki.ca)), timeout=5)
+        wait_for(pressed + 13)
+    for machine in commune.machines:
+        whole(speech, machine, pressed + 3, pressed + 11.5)
+
+
+def _plays(commune: Commune) -> list[str]:
+    """The plays of the station's microphone that clusters were told of last."""
+    import base64
+    import json
+    import sqlite3
+
+    import msgspec
+
+    with sqlite3.connect(f"file:{commune.station.dir / 'data' / 'tram.db'}?mode=ro", uri=True) as db:
+        rows = [msgspec.msgpack.decode(v) for k, v in db.execute("SELECT key, value FROM value") if "pass/" in k]
+    found = []
+    for row in rows:
+        body = row["payload"].split(b".")[1]
+        args = json.loads(base64.urlsafe_b64decode(body + b"=" * (-len(body) % 4)))["args"]
+        found += [i["stream"].removeprefix("local:") for i in args.get("items", ()) if "stream" in i]
+    return found
+
+
+def _context(commune: Commune, cert: Path, key: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(commune.pki.ca))
+    context.load_cert_chain(cert, key)
+    return context
+
+
+@pytest.mark.parametrize(("ends", "reason"), [("dung", "cancelled"), ("ngat", "silenced")])
+def test_stop_and_the_key_that_silences_cut_her_off_everywhere(commune: Commune, ends: str, reason: str) -> None:
+    before = {m.name: len(_entries(m)) for m in commune.machines}
+    pressed = begin(commune, "noi", 12.0)
+    wait_for(pressed + 4)
+    commune.station.press(ends, 1.0)
+    cut = time.time()
+    for machine in commune.machines:
+        until(lambda m=machine: not _owned(m), f"{machine.name} falls silent")
+    assert time.time() < pressed + 11
+    for cluster in commune.clusters:
+        entry = entry_of(cluster, before[cluster.name])
+        assert (entry["result"], entry["reason"]) == ("interrupted", reason)
+    wait_for(pressed + 13)
+    assert [m.name for m in commune.clusters if m.heard(cut + 3)] == []
+
+
+def test_the_agent_dies_while_she_speaks_the_station_goes_on_and_the_clusters_say_where_she_is_heard(
+    commune: Commune, speech: Speech
+) -> None:
+    before = {m.name: len(_entries(m)) for m in commune.machines}
+    pressed = begin(commune, "noi", 16.0)
+    wait_for(pressed + 5)
+    commune.station.stop(signal.SIGKILL)
+    try:
+        for cluster in commune.clusters:
+            assert entry_of(cluster, before[cluster.name])["reason"] == "fallback"
+        wait_for(pressed + 17)
+    finally:
+        commune.station.start()
+    whole(speech, commune.station, pressed + 3, pressed + 15.5)
+    commune.wait_ready()
+    with contextlib.suppress(AssertionError):
+        until(lambda: len(_entries(commune.station)) > before[STATION], "the station's log", 10)
+    assert [e["result"] for e in _entries(commune.station)[before[STATION] :]] == ["completed"]
+    time.sleep(3)
+    for cluster in commune.clusters:
+        assert len(_entries(cluster)) == before[cluster.name] + 1, "it is not given the talk again"

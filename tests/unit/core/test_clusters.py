@@ -9,7 +9,7 @@ import pytest
 
 from agent.core import commands as do
 from agent.core import recurrence
-from agent.core.intake import Admitted, Intake, Rejected, Verdict
+from agent.core.intake import Admitted, Ignored, Intake, Rejected, Verdict
 from agent.link import topics
 from agent.model import events as ev
 from agent.model import voice as vo
@@ -424,23 +424,111 @@ def test_the_key_that_silences_reaches_the_clusters_of_its_zones_and_lifts_there
     assert [version for _, version in told] == sorted({version for _, version in told})
 
 
-def test_a_live_microphone_does_not_reach_the_clusters_so_they_say_where_it_is_heard() -> None:
-    talk = {"id": "micro", "pin": 9, "action": {"microphone": True}}
-    world = Commune(buttons=[*CONFIG["buttons"], talk], microphone={"device": "m"})
-    world.post(
-        vo.LocalOpened(
-            play="local:micro:1", button="micro", message=vo.MICROPHONE, zones=["loa"], pressed_ns=world.mono
-        )
-    )
+TALK = {"id": "micro", "pin": 9, "action": {"microphone": True, "longest_s": 60}}
+
+
+def talking(**changes: Any) -> tuple[Commune, dict[str, Any]]:
+    """The officer speaks; what the clusters were told of it."""
+    world = Commune(buttons=[*CONFIG["buttons"], TALK], microphone={"device": "m"}, **changes)
+    world.press("micro", 20)
     (command,) = world.passed
     verdict = world.judged(command, "xa-mau-cum-1")
     assert isinstance(verdict, Admitted)
-    chime, words = verdict.order.members["items"]
-    assert (verdict.order.members["class"], chime, words["text"]) == (
-        "emergency",
-        {"chime": "gong"},
-        world.config.talk_words,
-    )
+    return world, verdict.order.members
+
+
+def test_an_emergency_microphone_is_taken_by_the_clusters_from_the_station_and_they_have_words_if_they_cannot() -> None:
+    world, told = talking()
+    chime, live = told["items"]
+    assert (told["class"], told["title"], told["resume"]) == ("emergency", world.config.talk_title, "drop")
+    assert chime == {"chime": "gong"}
+    assert live["stream"] == "local:local:micro:1"
+    assert live["lease_s"] > 60
+    assert live["fallback"] == {"text": world.config.talk_words, "lang": "vi"}
+
+
+def test_what_was_spoken_to_its_end_is_not_cut_short_and_given_to_nobody_who_comes_back() -> None:
+    world, _ = talking()
+    world.passed.clear()
+    world.advance(25)
+    assert world.on == {}
+    assert world.passed == []
+    world.comes("xa-mau-cum-1")
+    assert world.passed == []
+
+
+@pytest.mark.parametrize("cut", ["stopped", "voice lost", "power"])
+def test_what_was_cut_off_here_is_cut_off_there(cut: str) -> None:
+    world, told = talking()
+    world.advance(5)
+    world.passed.clear()
+    if cut == "stopped":
+        (running,) = world.on.values()
+        world.post(*(world._ended(running, zone, "local") for zone in sorted(running.zones)))
+    elif cut == "voice lost":
+        world.post(ev.VoiceLost("gone"))
+    else:
+        world.crash()
+    world.advance(2)
+    assert ("cancel", {"ids": [told["id"]]}) in passed_on(world)
+    world.comes("xa-mau-cum-1")
+    assert "broadcast" not in [op for op, _ in passed_on(world)]
+
+
+def test_the_agent_dies_while_she_speaks_and_the_clusters_that_still_hear_her_are_not_cut_off() -> None:
+    world, _ = talking()
+    world.advance(5)
+    world.restart()
+    world.post(ev.ClustersUp())
+    passed_on(world)
+    world.advance(20)
+    assert world.on == {}
+    world.comes("xa-mau-cum-1")
+    assert passed_on(world) == []
+
+
+def passed_on(world: Commune) -> list[tuple[str, dict[str, Any]]]:
+    """What the first cluster has been given meanwhile, and takes."""
+    commands, world.passed = world.passed, []
+    verdicts = [world.judged(command, "xa-mau-cum-1") for command in commands]
+    return [(v.order.op, v.order.members) for v in verdicts if isinstance(v, Admitted)]
+
+
+def test_a_drill_at_the_microphone_is_a_drill_at_the_clusters() -> None:
+    world = Commune(buttons=[*CONFIG["buttons"], TALK], microphone={"device": "m"})
+    world.ask("drill", on=True)
+    world.press("micro", 5)
+    (command,) = world.passed
+    verdict = world.judged(command, "xa-mau-cum-1")
+    assert isinstance(verdict, Admitted)
+    assert verdict.order.members["drill"] is True
+
+
+def test_an_everyday_microphone_reaches_the_clusters_when_it_is_on_the_air_and_keeps_its_class() -> None:
+    button = {**TALK, "class": "normal", "zones": ["loa", "tag:ven-song"], "approved_by": "Lan"}
+    world = Commune(buttons=[*CONFIG["buttons"], button], microphone={"device": "m"})
+    world.post(vo.ButtonEvent(button="micro", state="pressed", at_ns=world.mono))
+    world.advance(2)
+    (command,) = world.passed
+    assert isinstance(world.judged(command, "xa-mau-cum-2"), Ignored)
+    verdict = world.judged(command, "xa-mau-cum-1")
+    assert isinstance(verdict, Admitted)
+    told = verdict.order.members
+    (play,) = world.on
+    assert (told["class"], told["approved_by"], told["items"][1]["stream"]) == ("normal", "Lan", f"local:{play}")
+    world.passed.clear()
+    world.release("micro")
+    world.advance(2)
+    assert (world.on, world.passed) == ({}, [])
+
+
+def test_an_everyday_microphone_that_never_gets_on_the_air_is_no_news_for_the_clusters() -> None:
+    button = {**TALK, "class": "normal", "zones": ["loa"], "approved_by": "Lan"}
+    quiet = [{**CONFIG["zones"][0], "rules": {"quiet_hours": ["00:00-23:59"]}}]
+    world = Commune(buttons=[*CONFIG["buttons"], button], microphone={"device": "m"}, zones=quiet)
+    world.post(vo.ButtonEvent(button="micro", state="pressed", at_ns=world.mono))
+    world.advance(10)
+    assert world.passed == []
 
 
 def test_a_station_without_a_key_passes_on_and_its_buttons_sound_here() -> None:

@@ -85,3 +85,49 @@ def test_the_power_may_fail_after_a_renewal(world: Streaming) -> None:
     assert world.states_of(first)[-1] == "failed/superseded"
     assert world.states_of(second)[-1] == "running"
     assert world.audit() == []
+
+
+WORDS = {"text": "Đài xã đang thông báo trực tiếp. Bà con nghe loa của đài xã.", "lang": "vi"}
+TALK = {"stream": "local:local:noi:1", "lease_s": 60, "fallback": WORDS}
+PARENT = {"host": "10.20.0.5", "ca": "ca", "cert": "c", "key": "k", "media": "https://10.20.0.5:8443/media"}
+
+
+@pytest.mark.parametrize(
+    ("parent", "address", "taken"),
+    [
+        (PARENT, "local:local:noi:1", True),
+        (None, "local:local:noi:1", False),
+        (PARENT, "https://10.20.0.6:8443/media/talk/noi", False),
+        (PARENT, "https://10.20.0.5:8443/media/talk/noi", False),
+        (PARENT, "http://10.20.0.5/noi", False),
+    ],
+)
+def test_what_is_said_live_at_a_station_is_taken_by_its_name_from_ones_own_station_and_nowhere_else(
+    parent: dict[str, Any] | None, address: str, taken: bool
+) -> None:
+    world = World(parent=parent)
+    jti = world.order("broadcast", broadcast("noi", {**TALK, "stream": address}, **{"class": "emergency"}), "xa-mau")
+    world.advance(1)
+    if taken:
+        assert world.states_of(jti)[-1] == "running"
+        assert world.station.mode(world.config.zones[0], world.station.owner("loa")) == "microphone"
+    else:
+        assert world.states_of(jti) == ["rejected/content-unavailable"]
+        assert world.heard == []
+
+
+def test_a_talk_is_as_loud_as_at_the_station_and_its_pauses_are_no_silence() -> None:
+    world = World(parent=PARENT)
+    pieces = []
+    started = world._startfeed
+
+    def start(command: do.StartFeed) -> None:
+        pieces.extend(command.pieces)
+        started(command)
+
+    world._startfeed = start  # type: ignore[method-assign]
+    world.order("broadcast", broadcast("noi", TALK, **{"class": "emergency"}), "xa-mau")
+    world.advance(1)
+    (piece,) = pieces
+    assert (piece.talk, piece.level_lufs) == (True, None)
+    assert piece.fallback, "spoken beforehand"

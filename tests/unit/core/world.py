@@ -599,7 +599,11 @@ class World:
         opened = vo.LocalOpened(
             play=play,
             button=button,
-            message=next(b.action.message or "" for b in self.config.buttons if b.id == button),
+            message=next(
+                vo.MICROPHONE if b.action.microphone else b.action.message or ""
+                for b in self.config.buttons
+                if b.id == button
+            ),
             zones=zones,
             pressed_ns=self.mono,
             drill=self.mono < self.drill_until_ns,

@@ -386,3 +386,69 @@ def test_a_play_may_listen_only_at_a_microphone_button() -> None:
     rig.do(v.Open(play="p", zones=["a"], pinned=["chime:gong"]), v.Listen(play="p", segment=1, button="fire"))
     assert rig.one(v.Fault).what == "command"
     assert not rig.microphone.speak(BLOCK)
+
+
+class Passed:
+    """What voice passes on for the clusters."""
+
+    def __init__(self, rig: Hall) -> None:
+        self.told: list[tuple[str, bytes]] = []
+        rig.voice.pass_on = lambda play, sound: self.told.append((play, sound))
+
+    @property
+    def sound(self) -> bytes:
+        return b"".join(sound for _, sound in self.told[1:])
+
+    @property
+    def ends(self) -> int:
+        return [sound for _, sound in self.told].count(b"")
+
+
+def test_what_is_heard_is_passed_on_silence_first_and_its_end_is_told_once() -> None:
+    rig = Hall()
+    rig.voice.sounds["chime:gong"] = pcm_of(300, 24_000)
+    passed = Passed(rig)
+    rig.down("talk")
+    opened = rig.one(v.LocalOpened)
+    assert passed.told == [(opened.play, bytes(480))], "the clusters can come while the chime sounds"
+    rig.run(1000)
+    rig.up("talk")
+    rig.run(200)
+    started = rig.one(v.LocalStarted)
+    assert {play for play, _ in passed.told} == {opened.play}
+    assert array("h", passed.sound)[:19_200].tolist() == rig.sound(started.at_ns, 24_000 + 19_200)[24_000:]
+    assert passed.told[-1] == (opened.play, b"")
+    assert passed.ends == 1
+
+
+@pytest.mark.parametrize("cut", ["stop", "longest", "microphone", "silence", "message"])
+def test_however_a_talk_ends_its_end_is_told_once(cut: str) -> None:
+    rig = Hall()
+    passed = Passed(rig)
+    rig.down("talk")
+    rig.run(300)
+    if cut == "stop":
+        rig.down("stop")
+    elif cut == "longest":
+        rig.run(5000)
+    elif cut == "microphone":
+        rig.microphone.fail("gone")
+    elif cut == "silence":
+        rig.do(v.Lock(zones=["a", "b"]))
+    else:
+        rig.down("fire")
+    rig.run(500)
+    assert passed.ends == 1
+    assert passed.told[-1][1] == b""
+
+
+def test_an_everyday_talk_is_passed_on_by_the_name_of_the_agents_play() -> None:
+    rig = Hall()
+    passed = Passed(rig)
+    rig.down("daily")
+    put_on_the_air(rig)
+    rig.run(300)
+    rig.up("daily")
+    rig.run(100)
+    assert {play for play, _ in passed.told} == {"p"}
+    assert passed.ends == 1
