@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import audioop
 import contextlib
 import hashlib
 import http.client
+import math
 import os
 import signal
 import socket
 import ssl
+import subprocess
+import sys
+import threading
 import time
-from collections.abc import Iterator
+from array import array
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from agent.model.config import ClusterLink, Content, Parent
 from agent.model.events import Alarm, MediaFailed, MediaReady
 from agent.model.orders import Media
+from agent.model.talk import OVER, TALK_RATE
+from agent.model.voice import PERIOD, RATE
 from agent.ports import Need
 from agent.store.library import ContentLibrary, Timing, adopt, place
 from agent.store.serving import Serving
+from agent.voice.main import passing_on
 from province.content_server import ContentServer
 from province.pki import Identity, Pki, make
 from tests.integration.link.test_hub import free_port
@@ -47,13 +57,14 @@ class Commune:
         self.station.mkdir(parents=True)
         self.port = free_port()
         self.events = Events()
+        self.talks = folder / "talk.sock"
 
     @contextlib.contextmanager
     def serving(self, identity: Identity | None = None) -> Iterator[Serving]:
         lan = identity or self.pki.identity("lan")
         files = {"ca": str(self.pki.ca), "cert": str(lan.cert), "key": str(lan.key)}
         link = ClusterLink(host="127.0.0.1", media_port=self.port, group="g", **files)
-        made = Serving(self.station, link, self.events)
+        made = Serving(self.station, self.talks, link, ["cum-1"], self.events)
         made.start()
         try:
             yield made
@@ -69,12 +80,21 @@ class Commune:
             time.sleep(0.02)
         raise AssertionError("it does not serve")
 
-    def get(self, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
+    def connection(self) -> http.client.HTTPSConnection:
+        """The cluster's, with its certificate."""
         identity = self.pki.identity("cum-1")
         context = ssl.create_default_context(cafile=str(self.pki.ca))
         context.load_cert_chain(identity.cert, identity.key)
-        connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=context, timeout=5)
-        with contextlib.closing(connection):
+        return http.client.HTTPSConnection("127.0.0.1", self.port, context=context, timeout=5)
+
+    def opens(self, path: str) -> int:
+        """What it is answered; what would follow is not waited for."""
+        with contextlib.closing(self.connection()) as connection:
+            connection.request("GET", path)
+            return connection.getresponse().status
+
+    def get(self, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
+        with contextlib.closing(self.connection()) as connection:
             connection.request(method, path, headers=headers)
             answer = connection.getresponse()
             return answer.status, dict(answer.getheaders()), answer.read()
@@ -255,3 +275,143 @@ def test_a_server_that_dies_is_started_again_and_one_that_cannot_begin_is_an_ala
     with commune.serving(missing):
         commune.events.wait(lambda all_: [e for e in all_[2:] if isinstance(e, Alarm) and e.on])
     assert "No such file" in commune.events.of(Alarm)[-1].detail
+
+
+# what an officer says live
+
+PLAY = "xa/button-noi#7.1"
+SAMPLES = array("h", (round(12_000 * math.sin(2 * math.pi * 440 * i / RATE)) for i in range(RATE)))
+
+
+def speak(commune: Commune, *, seconds: float = 1.0, end: bool = True) -> None:
+    """What voice does: a period of 5 ms after the other, a little faster than in real time."""
+    pass_on = passing_on(str(commune.talks))
+    pass_on(PLAY, bytes(2 * PERIOD))
+    for n in range(round(seconds * RATE / PERIOD)):
+        at = n * PERIOD % RATE
+        pass_on(PLAY, SAMPLES[at : at + PERIOD].tobytes())
+        time.sleep(0.004)
+    if end:
+        pass_on(PLAY, b"")
+
+
+def listen(commune: Commune, name: str = PLAY, parent: bool = True) -> subprocess.Popen[bytes]:
+    """What a cluster's agent starts for its decoder."""
+    identity = commune.pki.identity("cum-1")
+    station = ["--parent", f"https://127.0.0.1:{commune.port}/media", commune.pki.ca, identity.cert, identity.key]
+    command = [sys.executable, "-m", "agent.store.fetcher", "--own", *(station if parent else []), "--stream"]
+    return subprocess.Popen([*command, f"local:{name}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def begun(commune: Commune) -> None:
+    """The talk is on: a cluster can come."""
+    send = passing_on(str(commune.talks))
+    end = time.monotonic() + 15
+    while time.monotonic() < end:
+        send(PLAY, bytes(2 * PERIOD))
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            if commune.opens(f"/media/talk/{quote(PLAY, safe='')}") == 200:
+                return
+        time.sleep(0.05)
+    raise AssertionError("nobody listens to voice")
+
+
+def test_a_cluster_hears_a_talk_from_when_it_comes_to_its_end_and_knows_that_it_was_the_end(commune: Commune) -> None:
+    with commune.serving():
+        commune.wait_serving()
+        begun(commune)
+        cluster = listen(commune)
+        assert cluster.stdout is not None
+        assert cluster.stdout.read(100)
+        speak(commune)
+        heard = array("h", cluster.stdout.read())
+        assert cluster.wait(10) == OVER
+        loud = [s for s in heard if abs(s) > 500]
+        assert len(loud) == pytest.approx(TALK_RATE, rel=0.1)
+        assert audioop.rms(array("h", heard[-TALK_RATE // 2 : -TALK_RATE // 10]).tobytes(), 2) == pytest.approx(
+            8485, rel=0.02
+        )
+        late = listen(commune)  # voice says no more of it; it is over
+        assert late.communicate(timeout=10)[0] == b""
+        assert late.returncode == OVER
+
+
+def test_a_talk_that_is_torn_off_is_not_taken_for_its_end(commune: Commune) -> None:
+    with commune.serving() as serving:
+        commune.wait_serving()
+        begun(commune)
+        cluster = listen(commune)
+        assert cluster.stdout is not None
+        assert cluster.stdout.read(100)
+        assert serving.pid is not None
+        os.kill(serving.pid, signal.SIGKILL)
+        assert cluster.wait(10) == 4
+    with commune.serving():
+        commune.wait_serving()
+        begun(commune)
+        cluster = listen(commune)
+        assert cluster.stdout is not None
+        assert cluster.stdout.read(100)
+        speak(commune, seconds=0.1, end=False)
+        cluster.communicate(timeout=20)
+        assert cluster.returncode == 4, "voice is gone"
+
+
+@pytest.mark.parametrize(("parent", "code"), [(True, 4), (False, 3)], ids=["no such talk", "no station"])
+def test_what_nobody_says_is_not_heard(commune: Commune, parent: bool, code: int) -> None:
+    with commune.serving():
+        commune.wait_serving()
+        begun(commune)
+        cluster = listen(commune, "another", parent)
+        assert cluster.communicate(timeout=20)[0] == b""
+        assert cluster.returncode == code
+
+
+@pytest.mark.parametrize("clusters", [20, 102])
+def test_so_many_clusters_hear_the_same(commune: Commune, clusters: int) -> None:
+    """Each has a thread of its own at the station; it is made smaller once."""
+    seconds = 4.0
+    with commune.serving() as serving:
+        commune.wait_serving()
+        begun(commune)
+        before = _cpu_s(serving.pid)
+        heard = [b""] * clusters
+        threads = [threading.Thread(target=_listen, args=(commune, heard, n)) for n in range(clusters)]
+        for thread in threads:
+            thread.start()
+        _until(lambda: all(len(h) > 0 for h in heard), "all listen")
+        connected = _cpu_s(serving.pid)
+        began = time.monotonic()
+        speak(commune, seconds=seconds)
+        for thread in threads:
+            thread.join(20)
+        took, spent = time.monotonic() - began, _cpu_s(serving.pid) - connected
+        loud = sorted(sum(abs(s) > 500 for s in array("h", h)) / TALK_RATE for h in heard)
+        print(
+            f"{clusters} clusters: {1000 * (connected - before) / clusters:.1f} ms of the station's processor for each "
+            f"to come, then {100 * spent / took:.0f} % of one processor; each heard {loud[0]:.2f} … {loud[-1]:.2f} s "
+            f"of {seconds:g} s"
+        )
+        assert loud[0] > 0.85 * seconds
+
+
+def _listen(commune: Commune, heard: list[bytes], n: int) -> None:
+    while True:
+        with contextlib.suppress(OSError), contextlib.closing(commune.connection()) as connection:
+            connection.request("GET", f"/media/talk/{quote(PLAY, safe='')}")
+            answer = connection.getresponse()
+            while block := answer.read1(4096):
+                heard[n] += block
+            return
+
+
+def _cpu_s(pid: int | None) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _until(what: Callable[[], bool], why: str) -> None:
+    end = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < end, why
+        time.sleep(0.05)
