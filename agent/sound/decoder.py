@@ -527,11 +527,11 @@ class Live:
     def _leave(self) -> None:
         """The stream ended: all that came is played, and the next connection is joined anew."""
         self._decoding.abandon()
+        rest = b"" if self._change is None else self._change.rest()
         self._decoding = self._change = None
         self._odd = b""
         self._buffer += self._fresh
-        if self._level is not None:
-            self._buffer += self._level.rest()
+        self._buffer += rest if self._level is None else self._level.add(rest) + self._level.rest()
         self._fresh.clear()
         self._first, self._half, self._joined = 0.0, 0, False
         self._is_live = False

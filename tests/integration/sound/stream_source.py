@@ -1,6 +1,7 @@
 """Stands in for the fetcher: writes a file to stdout as a radio would. Run as a program.
 
-URL: file:///path?rate=BYTES_A_SECOND&burst=BYTES&stop=BYTES&hold=1; `once` names a file whose presence means: away.
+URL: file:///path?rate=BYTES_A_SECOND&burst=BYTES&stop=BYTES&hold=1&code=EXIT; `once` names a file whose presence means:
+away; `broken` one whose absence means: torn off at the end.
 """
 
 import os
@@ -26,3 +27,7 @@ while sent < len(data):
     time.sleep(0.01)
 if "hold" in options:
     time.sleep(60)
+if (broken := options.get("broken")) and not os.path.exists(broken):
+    open(broken, "w").close()
+    sys.exit(4)
+sys.exit(int(options.get("code", 0)))

@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from agent.model.talk import OVER
 from agent.ports import Piece
 from tests.integration.sound.conftest import RATE, Listener, ffmpeg, write_wav
 from tests.integration.sound.test_decoding import offset
@@ -186,3 +188,65 @@ def test_closing_a_relay_ends_its_fetcher(listener: Listener, media: Callable[[s
     listener.feeds.stop(timeout_s=5)
     os.close(fd)
     assert listener.left() == set()
+
+
+# an officer who speaks live at the station
+
+
+def talk(path: Path, seconds: float, *fallback: Path, **how: object) -> Piece:
+    return msgspec.structs.replace(relay(path, seconds, *fallback, **how), talk=True)
+
+
+@pytest.fixture
+def speech(tmp_path: Path, original: bytes) -> Path:
+    """As the library gives it: 16 000 samples a second, nothing before and after them; with a pause of two seconds."""
+    ffmpeg("-i", write_wav(tmp_path / "o.wav", original), "-ar", 16_000, "-f", "s16le", tmp_path / "o.raw")
+    spoken = (tmp_path / "o.raw").read_bytes()[:32_000]
+    (tmp_path / "talk.raw").write_bytes(spoken + bytes(64_000) + spoken)
+    return tmp_path / "talk.raw"
+
+
+def test_a_talk_is_heard_to_its_end_and_a_pause_is_no_silence(
+    listener: Listener, speech: Path, fallback: Path, original: bytes
+) -> None:
+    began = time.monotonic()
+    pcm = listener.hear(talk(speech, 60.0, fallback, rate=32_000, code=OVER, silence_s=1.0))
+    assert time.monotonic() - began < 20
+    assert listener.said() == [(0, "ready"), (0, "started"), (0, "ended"), (-1, "done")]
+    assert len(pcm) // 2 == pytest.approx(4 * RATE, abs=RATE // 50)
+    second = pcm[3 * RATE * 2 : 3 * RATE * 2 + RATE]
+    found, _ = audioop.findfit(original[: 2 * RATE], second)
+    assert found < RATE // 50
+
+
+def test_a_talk_that_nobody_gives_is_replaced_by_its_words_once(hasty: Listener, speech: Path, fallback: Path) -> None:
+    pcm = hasty.hear(talk(speech.with_name("none"), 60.0, fallback, silence_s=0.5))
+    assert pcm == fallback.read_bytes()[44:]
+    assert [m.what for m in hasty.seen] == ["ready", "started", "fallback", "ended", "done"] or [
+        m.what for m in hasty.seen
+    ] == ["fallback", "ready", "started", "ended", "done"]
+
+
+def test_a_talk_that_is_torn_off_is_replaced_by_its_words_and_one_that_comes_back_goes_on(
+    listener: Listener, speech: Path, fallback: Path, tmp_path: Path
+) -> None:
+    once = tmp_path / "was-there"
+    torn = listener.hear(talk(speech, 60.0, fallback, rate=32_000, stop=32_000, once=once, silence_s=1.0))
+    assert torn.endswith(fallback.read_bytes()[44:])
+    assert len(torn) == (RATE + RATE // 4) * 2
+    back = listener.hear(talk(speech, 60.0, fallback, rate=32_000, stop=32_000, code=OVER, broken=tmp_path / "b"))
+    assert len(back) // 2 == pytest.approx(2 * RATE, abs=RATE // 50)
+    assert "fallback" not in [m.what for m in listener.seen]
+
+
+def test_who_comes_late_to_a_talk_that_is_over_hears_nothing(listener: Listener, speech: Path, fallback: Path) -> None:
+    assert listener.hear(talk(speech, 60.0, fallback, stop=0, code=OVER)) == b""
+    assert listener.said() == [(0, "ended"), (-1, "done")]
+
+
+def test_after_a_hesitation_of_the_network_a_talk_is_not_late_for_ever(
+    listener: Listener, speech: Path, fallback: Path
+) -> None:
+    """What came all at once is passed over but for its end."""
+    pcm = listener.hear(talk(speech, 60.0, fallback, rate=32_000, burst=32_000 * 3, code=OVER))
+    assert len(pcm) // 2 <= 2 * RATE
