@@ -553,7 +553,7 @@ class Station(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def talk_words(self) -> str:
-        """What clusters say and show when an officer speaks live in an emergency, which does not reach them."""
+        """What boards show when an officer speaks live, and clusters say if they cannot have her words."""
         return {
             "vi": "Đài xã đang thông báo trực tiếp. Bà con nghe loa của đài xã.",
             "en": "The commune's station is speaking live. Listen to its own loudspeakers.",
