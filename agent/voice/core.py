@@ -14,6 +14,7 @@ Rules, beside those of the mixer:
   reason "local". What followed a message that she took over still follows, after her. It ends when the button opens
   (hold), is pressed again (latch), or after `longest_s`.
 - A button with `hold_s` acts when it was held for so long (a stop button at once: `hold_s` is what makes it more).
+- What is said live is given to `pass_on` as it is heard, and its end, for the clusters; nobody is waited for.
 - `Lock` refuses the buttons in its zones and ends local plays there. It outlives the agent's connection (a crashed
   agent must not lift a silence) but not `LOCK_NS`, the longest that the contract allows.
 - A key switch that silences ends all that sounds in its zones when it closes, and lifts the lock there when it opens.

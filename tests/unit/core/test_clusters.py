@@ -447,6 +447,21 @@ def test_an_emergency_microphone_is_taken_by_the_clusters_from_the_station_and_t
     assert live["fallback"] == {"text": world.config.talk_words, "lang": "vi"}
 
 
+def test_boards_show_that_the_station_speaks_and_are_given_no_sound() -> None:
+    world = Commune(buttons=[*CONFIG["buttons"], TALK], microphone={"device": "m"})
+    for device in ("xa-mau-cum-1", "xa-mau-cum-2"):
+        world.comes(device)
+    world.comes("xa-mau-cum-3", zones=[{"id": "bang", "kind": "screen", "tags": []}])
+    world.passed.clear()
+    world.press("micro", 5)
+    verdicts = [world.judged(c, "xa-mau-cum-3") for c in world.passed]
+    (shown,) = [v.order.members for v in verdicts if isinstance(v, Admitted)]
+    assert (shown["zones"], shown["items"]) == (
+        ["kind:screen"],
+        [{"text": world.config.talk_words, "lang": "vi"}],
+    )
+
+
 def test_what_was_spoken_to_its_end_is_not_cut_short_and_given_to_nobody_who_comes_back() -> None:
     world, _ = talking()
     world.passed.clear()
