@@ -327,7 +327,9 @@ class App:
     def _hand_feed(self, command: do.HandFeed) -> None:
         fd = self._pipes.pop((command.play, command.segment), None)
         if fd is not None:
-            self.voice.send(vo.Feed(play=command.play, segment=command.segment, live=command.live), fd)
+            self.voice.send(
+                vo.Feed(play=command.play, segment=command.segment, live=command.live, spoken=command.spoken), fd
+            )
 
     def _drop_feeds(self, command: do.DropFeeds) -> None:
         for key in [k for k in self._pipes if k[0] == command.play]:

@@ -8,6 +8,7 @@ from agent.core import commands as do
 from agent.core import commune, rules
 from agent.core.arbiter import Claim, Ruling, arbitrate
 from agent.core.boards import Boards
+from agent.core.catalogue import is_talk
 from agent.core.plays import Play
 from agent.core.programme import By, Part, Position, Programme, Stage, State, Step, rank
 from agent.core.readiness import DRILL_CHIME, LATE_S
@@ -190,8 +191,7 @@ class Airing(Boards):
                 play.due = max(play.due, now.wall, *planned)
             at_ns = None if due and play.due <= now.wall else now.mono_of(play.due)
             self._urgent = self._urgent or p.overrides
-            bridge = f"chime:{BRIDGE}" if p.overrides else None
-            play.open(names, at_ns, self._act.append, bridge, alert=p.overrides)
+            play.open(names, at_ns, self._act.append, _bridge(p), alert=p.overrides)
             for zone in names:
                 part = p.parts[zone]
                 part.take(Step.OPEN)
@@ -524,6 +524,15 @@ class Airing(Boards):
                 for zone in zones:
                     if zone in p.parts:
                         self._cut(p, zone, "stopped", now)
+
+
+def _bridge(p: Programme) -> str | None:
+    """What sounds while relays warm up or an emergency's words are still to come: of an exercise its mark."""
+    if not p.overrides:
+        return None
+    talk = any(is_talk(i) for i in p.items)
+    own = next((i.chime for i in p.items if i.chime is not None and talk), BRIDGE)
+    return f"chime:{DRILL_CHIME if p.drill else own}"
 
 
 def _live(items: Iterable[Item]) -> bool:

@@ -57,8 +57,13 @@ class Cue(Struct, kw_only=True):
             silence_s=self.silence_s,
             silence_dbfs=self.silence_dbfs,
             fallback=self.fallback,
-            talk=self.url is not None and self.url.startswith(LOCAL),
+            talk=self.talk,
         )
+
+    @property
+    def talk(self) -> bool:
+        """An officer speaks live at this cluster's station."""
+        return self.url is not None and self.url.startswith(LOCAL)
 
 
 def is_talk(item: Item) -> bool:

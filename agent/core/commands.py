@@ -36,11 +36,12 @@ class StartFeed(Struct, frozen=True):
 
 
 class HandFeed(Struct, frozen=True):
-    """Give a started segment's pipe to voice."""
+    """Give a started segment's pipe to voice. `spoken`: somebody speaks live."""
 
     play: str
     segment: int
     live: bool = False
+    spoken: bool = False
 
 
 class ExtendFeed(Struct, frozen=True):

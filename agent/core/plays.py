@@ -212,7 +212,7 @@ class Play(Struct, kw_only=True):
                 if talker is not None:
                     out(ToVoice(Listen(play=self.id, segment=index, button=talker)))
                 else:
-                    out(HandFeed(self.id, index, segment.live))
+                    out(HandFeed(self.id, index, segment.live, self.cues[segment.cues[0]].talk))
         if self.next_cue >= len(self.cues) and not self.closed:
             self.closed = True
             out(ToVoice(Close(play=self.id)))

@@ -59,12 +59,14 @@ class Feed(Command, frozen=True):
     """Append a pipe (its read end rides along as a file descriptor). EOF ends the segment.
 
     `live`: while the segment waits for its turn, only the newest `live_ms` are kept: a stream joins at its live edge.
+    `spoken`: somebody speaks; once it has begun, what it is late with is silence, and not the play's `bridge`.
     """
 
     play: str
     segment: int
     live: bool = False
     live_ms: int = 500
+    spoken: bool = False
 
 
 class Pin(Command, frozen=True):

@@ -387,7 +387,7 @@ class Voice:
         live = None
         if command.live:
             live = max(20, min(command.live_ms, LIVE_MS_LIMIT)) * v.RATE // 1000
-        play.stream.append(Pipe(number, fd, live))
+        play.stream.append(Pipe(number, fd, live, spoken=command.spoken))
         return None
 
     def _stop(self, play: Play | None, zones: list[str] | None, reason: str, now: int) -> None:
@@ -482,7 +482,6 @@ class Voice:
         """End the microphones that were on for their longest time; returns when the next one is due."""
         for talk in [t for t in self._talks if t.play.name in self.mixer.plays]:
             if talk.live is not None and talk.live.running:
-                talk.play.stream.bridge = None  # a microphone that falters is not a chain that warms up
                 self._deaf = talk.live.lost
             if now >= talk.until_ns:
                 self._end_talk(talk, "longest", now)

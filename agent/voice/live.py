@@ -28,7 +28,7 @@ class Live(Pipe):
     """Gain, limiter and ramp-in over a pipe of captured samples, which it takes over."""
 
     def __init__(self, number: int, fd: int, gain_db: float) -> None:
-        super().__init__(number, fd, TARGET)
+        super().__init__(number, fd, TARGET, spoken=True)
         self.name = MICROPHONE
         self._gain = pcm.factor(gain_db)
         self._scale = 1.0

@@ -61,12 +61,13 @@ class Pinned:
 class Pipe:
     """A segment from the read end of a pipe. Any error of the pipe is its end."""
 
-    def __init__(self, number: int, fd: int, live_samples: int | None) -> None:
+    def __init__(self, number: int, fd: int, live_samples: int | None, *, spoken: bool = False) -> None:
         os.set_blocking(fd, False)
         self.number = number
         self.name: str | None = None
         self.fd = fd
         self._live = live_samples
+        self._spoken = spoken
         self._buffer = bytearray()
         self._eof = False
         self._filling = True
@@ -91,6 +92,11 @@ class Pipe:
         elif held < LOW_WATER:
             self._filling = True
         return self._filling
+
+    @property
+    def bridged(self) -> bool:
+        """What it is late with may be the chime; not where somebody speaks: who falters is no chain that warms up."""
+        return not (self._spoken and self.running)
 
     @property
     def _waiting_live(self) -> bool:
@@ -233,29 +239,30 @@ class Stream:
             if segment is None and self.closed:
                 self.ended = True
                 return
+            bridge = None if isinstance(segment, Pipe) and not segment.bridged else self.bridge
             # After a pause the segment must hold enough to go on, lest it stutters.
             data = b"" if segment is None or (self._rest and not segment.ready()) else segment.take(samples)
             if data and segment is not None:
-                samples -= self._own(segment.number, data)
+                samples -= self._own(segment.number, data, bridge)
             elif segment is None or not segment.exhausted:
-                self._filler(samples)
+                self._filler(samples, bridge)
                 return
 
-    def _own(self, number: int, data: bytes) -> int:
+    def _own(self, number: int, data: bytes, bridge: bytes | None) -> int:
         if self._rest:
             data = pcm.fade_in(data)
-            if self._late > PATIENCE and self.bridge:
+            if self._late > PATIENCE and bridge:
                 size = min(pcm.DECLICK, len(data) // BYTES_PER_SAMPLE)
-                data = pcm.mix_head(data, pcm.ramp(self._bridge(size), 1.0, 0.0))
+                data = pcm.mix_head(data, pcm.ramp(self._looped(bridge, size), 1.0, 0.0))
         self._rest = False
         self._late = 0
         self._last = audioop.getsample(data, 2, len(data) // BYTES_PER_SAMPLE - 1)
         return self._add(number, data)
 
-    def _filler(self, samples: int) -> None:
+    def _filler(self, samples: int, bridge: bytes | None) -> None:
         data = pcm.fall(self._last, samples)
-        if self.bridge and self._late > PATIENCE:
-            data = self._bridge(samples)
+        if bridge and self._late > PATIENCE:
+            data = self._looped(bridge, samples)
         self._rest = True
         self._last = 0
         self._late += samples
@@ -263,8 +270,8 @@ class Stream:
             self._bridge_at = 0
         self._add(FILLER, data)
 
-    def _bridge(self, samples: int) -> bytes:
-        data, self._bridge_at = looped(self.bridge or b"\0\0", self._bridge_at, samples)
+    def _looped(self, bridge: bytes, samples: int) -> bytes:
+        data, self._bridge_at = looped(bridge, self._bridge_at, samples)
         return data
 
     def _add(self, number: int, data: bytes) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from agent.link import topics
 from agent.model import events as ev
 from agent.model import screen
@@ -38,6 +40,14 @@ def test_a_remote_drill_is_marked_in_sound_screen_and_log_and_reports_its_latenc
     assert {z for d in told for z in d["zones"]} == {"loa", "loa-2"}
     assert all(d["id"] == "thu-bao" for d in told)
     assert told[0]["latency_ms"] == {"verified": 30.0, "first_sample": 30.0, "converter": 30.0}
+
+
+@pytest.mark.parametrize(("drill", "bridge"), [(True, "chime:drill"), (False, "chime:siren")])
+def test_while_relays_warm_up_an_exercise_is_no_siren(drill: bool, bridge: str) -> None:
+    world = World()
+    world.order("broadcast", broadcast("thu-bao", media("a", 4, world), drill=drill, **{"class": "emergency"}))
+    world.advance(1)
+    assert {running.open.bridge for running in world.on.values()} == {bridge}
 
 
 def test_what_is_no_drill_says_nothing_of_one() -> None:

@@ -126,8 +126,10 @@ def test_a_talk_is_as_loud_as_at_the_station_and_its_pauses_are_no_silence() -> 
         started(command)
 
     world._startfeed = start  # type: ignore[method-assign]
-    world.order("broadcast", broadcast("noi", TALK, **{"class": "emergency"}), "xa-mau")
+    world.order("broadcast", broadcast("noi", {"chime": "gong"}, TALK, **{"class": "emergency"}), "xa-mau")
     world.advance(1)
     (piece,) = pieces
     assert (piece.talk, piece.level_lufs) == (True, None)
     assert piece.fallback, "spoken beforehand"
+    (running,) = world.on.values()
+    assert running.open.bridge == "chime:gong", "no siren before she speaks"

@@ -156,6 +156,19 @@ def test_a_pipe_that_stays_away_is_bridged_by_the_chime_after_a_moment() -> None
     os.close(write)
 
 
+def test_who_speaks_live_is_waited_for_under_the_chime_but_a_pause_of_hers_is_silence() -> None:
+    rig = Rig()
+    rig.do(v.Open(play="p", zones=["a"], bridge="chime:gong"))
+    write = rig.pipe("p", 0, live=True, spoken=True)
+    rig.run(500)
+    begun = rig.clock.now
+    assert 300 in rig.sound(begun - 100 * MS, 4800), "she is not there yet"
+    os.write(write, packed(rising(1200)))
+    rig.run(1000)
+    assert set(rig.sound(begun + 300 * MS, 28_800)) == {0}
+    os.close(write)
+
+
 @pytest.mark.parametrize("garbage", [b"", b"\x01", b"\x01\x00\x02"])
 def test_a_pipe_of_odd_or_no_length_ends_quietly(garbage: bytes) -> None:
     rig = Rig()
