@@ -478,7 +478,7 @@ def _chimes() -> dict[str, ev.Sound]:
 
 
 def _fetcher(config: Config) -> list[str]:
-    """The command that reads a live stream; what the configuration names as a source counts as the station's own."""
+    """The command that reads a live stream; only what the configuration names as a source is the station's own."""
     command = [sys.executable, "-m", "agent.store.fetcher"]
     for host in config.content.allowed_hosts:
         command += ["--allow", host]
@@ -486,7 +486,7 @@ def _fetcher(config: Config) -> list[str]:
         command += ["--ca", config.content.ca]
     if (parent := config.parent) is not None and parent.media is not None:
         command += ["--parent", parent.media, parent.ca, parent.cert, parent.key]
-    return [*command, "--own", "--stream"]
+    return [*command, *(f"--source={source.url}" for source in config.sources), "--stream"]
 
 
 def _quietly(name: str, stop: Callable[[], object]) -> None:

@@ -505,7 +505,7 @@ def stream(options: argparse.Namespace) -> int:
 
 def _relay(options: argparse.Namespace) -> None:
     url, parent = options.stream, None
-    policy = Policy(options.allow, own=url if options.own else None)
+    policy = Policy(options.allow, own=url if url in options.source else None)
     if url.startswith(LOCAL):
         if options.parent is None:
             raise FetchError("host", f"{url}: there is no parent station whose library has it", final=True)
@@ -529,7 +529,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point of the child."""
     parser = argparse.ArgumentParser(prog="python -m agent.store.fetcher")
     parser.add_argument("--stream", metavar="URL", help="write a live stream to stdout instead of serving jobs")
-    parser.add_argument("--own", action="store_true", help="the URL is of the station's own configuration")
+    parser.add_argument(
+        "--source", action="append", default=[], metavar="URL", help="a relay source of this station's own"
+    )
     parser.add_argument("--allow", action="append", default=[], metavar="HOST[:PORT]")
     parser.add_argument("--parent", nargs=4, metavar=("URL", "CA", "CERT", "KEY"), help="the station's library")
     parser.add_argument("--ca", help="PEM file of further trusted CAs")

@@ -323,6 +323,10 @@ def stream(*arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
+def source(url: str, *more: str) -> subprocess.Popen[bytes]:
+    return stream(url, f"--source={url}", *more)
+
+
 @pytest.fixture
 def live(server: ContentServer) -> Live:
     file = server.media / "loop.mp3"
@@ -334,7 +338,7 @@ def live(server: ContentServer) -> Live:
 def test_a_relay_source_of_the_configuration_is_streamed_even_over_plain_http(
     server: ContentServer, live: Live
 ) -> None:
-    relay = stream(server.live_url("voh", plain=True), "--own")
+    relay = source(server.live_url("voh", plain=True))
     assert relay.stdout is not None
     heard = relay.stdout.read(60_000)
     start = heard[:64]
@@ -346,21 +350,21 @@ def test_a_relay_source_of_the_configuration_is_streamed_even_over_plain_http(
 
 
 def test_a_cut_stream_ends_with_a_reason_for_the_caller(server: ContentServer, live: Live) -> None:
-    relay = stream(server.live_url("voh", plain=True), "--own")
+    relay = source(server.live_url("voh", plain=True))
     assert relay.stdout is not None
     relay.stdout.read(1000)
     live.cut()
     _, told = relay.communicate(timeout=10)
     assert relay.returncode == 4
     assert json.loads(told.splitlines()[-1])["code"] == "broken"
-    gone = stream(server.live_url("voh", plain=True), "--own")
+    gone = source(server.live_url("voh", plain=True))
     _, told = gone.communicate(timeout=10)
     assert (gone.returncode, json.loads(told.splitlines()[-1])["code"]) == (4, "http")
 
 
 def test_a_stream_that_sends_nothing_is_given_up(server: ContentServer, live: Live) -> None:
     live.silenced = True  # without a silent file: connected, but no bytes
-    relay = stream(server.live_url("voh", plain=True), "--own", "--read-timeout", "0.5")
+    relay = source(server.live_url("voh", plain=True), "--read-timeout", "0.5")
     _, told = relay.communicate(timeout=10)
     assert relay.returncode == 4
     assert "timed out" in json.loads(told.splitlines()[-1])["detail"]
@@ -369,9 +373,10 @@ def test_a_stream_that_sends_nothing_is_given_up(server: ContentServer, live: Li
 def test_a_stream_of_an_order_needs_https_and_an_allowed_host(
     server: ContentServer, live: Live, tls: tuple[Path, Path]
 ) -> None:
-    refused = stream(server.live_url("voh", plain=True))
-    _, told = refused.communicate(timeout=10)
-    assert (refused.returncode, json.loads(told.splitlines()[-1])["final"]) == (3, True)
+    for told_to in ([], ["--source=http://127.0.0.1/other"]):  # what another source may, an order's stream may not
+        refused = stream(server.live_url("voh", plain=True), *told_to)
+        _, told = refused.communicate(timeout=10)
+        assert (refused.returncode, json.loads(told.splitlines()[-1])["final"]) == (3, True)
     listed = stream(server.live_url("voh"), "--allow", f"127.0.0.1:{server.port}", "--ca", str(tls[0]))
     assert listed.stdout is not None
     assert listed.stdout.read(100)

@@ -299,7 +299,7 @@ def listen(commune: Commune, name: str = PLAY, parent: bool = True) -> subproces
     """What a cluster's agent starts for its decoder."""
     identity = commune.pki.identity("cum-1")
     station = ["--parent", f"https://127.0.0.1:{commune.port}/media", commune.pki.ca, identity.cert, identity.key]
-    command = [sys.executable, "-m", "agent.store.fetcher", "--own", *(station if parent else []), "--stream"]
+    command = [sys.executable, "-m", "agent.store.fetcher", *(station if parent else []), "--stream"]
     return subprocess.Popen([*command, f"local:{name}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
