@@ -13,8 +13,6 @@ import contextlib
 import os
 import queue
 import select
-import socket
-import struct
 import sys
 import threading
 import time
@@ -28,8 +26,9 @@ import msgspec
 
 from agent import machine
 from agent.ear.sensing import Sensing
+from agent.ear.tap import Tap
 from agent.model.config import Sensor, Station, Zone
-from agent.model.ear import ALIVE_S, EAR_HEAD, EAR_SOCKET, Check, Checked, EarEvent, Noticed, Ready
+from agent.model.ear import ALIVE_S, EAR_SOCKET, Check, Checked, EarEvent, Noticed, Ready
 from agent.model.health import Line, Verdict
 from agent.model.loader import load
 from drivers.sensor import open_sensor
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 TURN_S = 1.0
 REOPEN_S = 5.0
 STUCK_S, STUCK_PERIODS = 5.0, 3
-HEAD = struct.Struct(EAR_HEAD)
 PACKET = 65_536
 PIPE = 1 << 16
 
@@ -62,7 +60,7 @@ class Ear:
         """When each sensor has last said anything: a bus may hang."""
         self._listening: list[Listening] = []
         self._tapes: dict[int, Tape] = {}
-        self._tap: socket.socket | None = None
+        self._tap: Tap | None = None
         self._pipes: dict[int, tuple[Listening, Capture]] = {}
         self._input = b""
         self._checks: list[Check] = []
@@ -84,13 +82,7 @@ class Ear:
         from agent.ear.tape import Tape
 
         numbers = {z.id: i for i, z in enumerate(self._station.zones)}
-        path = os.path.join(self._station.run_dir, EAR_SOCKET)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        self._tap = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        self._tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        self._tap.bind(path)
-        self._poll.register(self._tap, select.POLLIN)
+        self._tap = Tap(os.path.join(self._station.run_dir, EAR_SOCKET))
         for monitor in self._station.monitors:
             number = numbers[monitor.zone]
             tape = self._tapes.setdefault(number, Tape())
@@ -124,10 +116,9 @@ class Ear:
                 if fd == 0:
                     if not self._commands():
                         return 0
-                elif self._tap is not None and fd == self._tap.fileno():
-                    self._take_sent(self._tap)
                 else:
                     self._take_heard(fd)
+            self._take_sent()
             self._verdicts()
             if time.monotonic() >= due:
                 due = max(due + TURN_S, time.monotonic())
@@ -199,17 +190,14 @@ class Ear:
                     self._checks.append(check)
         return bool(data)
 
-    def _take_sent(self, tap: socket.socket) -> None:
+    def _take_sent(self) -> None:
+        if self._tap is None:
+            return
         from agent.ear.compare import samples
 
-        for _ in range(64):
-            try:
-                packet = tap.recv(PACKET)
-            except BlockingIOError:
-                return
-            at_ns, number = HEAD.unpack_from(packet)
+        for at_ns, number, data in self._tap.take():
             if number in self._tapes:
-                self._tapes[number].write(samples(packet[HEAD.size :]), at_ns)
+                self._tapes[number].write(samples(data), at_ns)
 
     def _take_heard(self, fd: int) -> None:
         data = os.read(fd, PIPE)
