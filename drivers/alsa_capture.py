@@ -1,8 +1,8 @@
 """Microphone on pyalsaaudio: one capture device by name, s16, 48 000 Hz.
 
-Periods of 5 ms are read in a thread, blocking; what the device lost in an overrun is lost, and it goes on. For a
-microphone it keeps 20 ms, for the ear, which may wait long for the processor, half a second. Of a device that has no
-mono the first of two channels is taken.
+Periods are read in a thread, blocking; what the device lost in an overrun is lost, and it goes on. A microphone gives
+5 ms at a time and keeps 20; a receiver of the ear, which is in no hurry and may wait long for the processor, gives
+50 ms and keeps half a second. Of a device that has no mono the first of two channels is taken.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import alsaaudio
 from agent.model.config import Microphone, Monitor
 from drivers.capture import PERIOD, RATE, Capture
 
-PERIODS, PERIODS_EAR = 4, 100
+PERIODS = 4
+PERIOD_EAR, PERIODS_EAR = 2400, 10
 FAST = 1.001
 AHEAD_S = 0.1
 """A plugin that gives everything at once (`null`, `file`) is held to real time: no card is faster than `FAST`."""
@@ -25,10 +26,10 @@ AHEAD_S = 0.1
 class AlsaCapture(Capture):
     """A device by its ALSA name, for example "plughw:CARD=Device"."""
 
-    def __init__(self, device: str, periods: int = PERIODS) -> None:
+    def __init__(self, device: str, period: int = PERIOD, periods: int = PERIODS) -> None:
         super().__init__()
         self._device = device
-        self._periods = periods
+        self._period, self._periods = period, periods
 
     def blocks(self) -> Iterator[bytes]:
         """What the device gives. ALSAAudioError when it cannot be opened, is of another kind, or fails."""
@@ -38,7 +39,7 @@ class AlsaCapture(Capture):
             rate=RATE,
             channels=1,
             format=alsaaudio.PCM_FORMAT_S16_LE,
-            periodsize=PERIOD,
+            periodsize=self._period,
             periods=self._periods,
             device=self._device,
         )
@@ -54,7 +55,7 @@ class AlsaCapture(Capture):
             while True:
                 length, data = pcm.read()
                 if length <= 0:  # an overrun (the device is prepared again), or nothing yet
-                    time.sleep(PERIOD / RATE / 5)
+                    time.sleep(self._period / RATE / 5)
                     continue
                 yield data if channels == 1 else audioop.tomono(data, 2, 1, 0)
                 given += length
@@ -67,4 +68,5 @@ class AlsaCapture(Capture):
 
 def open_capture(config: Microphone | Monitor) -> AlsaCapture:
     """The one that the configuration names by its `device`."""
-    return AlsaCapture(str(config.device), PERIODS_EAR if isinstance(config, Monitor) else PERIODS)
+    device = str(config.device)
+    return AlsaCapture(device, PERIOD_EAR, PERIODS_EAR) if isinstance(config, Monitor) else AlsaCapture(device)
