@@ -1,21 +1,33 @@
 """The ear in its unit: receivers on a sound card, started by systemd for the agent's connection. One station for all.
 
-The card is the kernel's loop-back: voice plays the zone's sound on it too, and the receiver is the loop's other end.
+The card is the kernel's loop-back. Voice plays the zone's sound on it as well, and one receiver is the other end of
+that loop: its transmitter is alive, but the emulator's underruns tear what it carries, so that nothing is said of it.
+The other receiver's loop carries nothing: a transmitter that has died.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
-from board import Board, answered, armed, put, wait
-from surroundings import Surroundings
+from board import RATE, Board, answered, armed, put, wait
+from surroundings import Surroundings, noise
+
+from province.demo.listening import Signal
 
 pytestmark = [pytest.mark.virtual_board, pytest.mark.sound]
 ZONE = "loa-xa"
-WELL, ABSENT = "thu-tot", "thu-mat"
-LOOP = "CARD=Loopback,DEV={},SUBDEV=0"
+WELL, DEAD, ABSENT = "thu-tot", "thu-hong", "thu-mat"
+LOOP = "CARD=Loopback,DEV={},SUBDEV={}"
+
+
+def talk(seconds: float) -> Signal:
+    """A hiss that comes and goes, as speech does."""
+    steps = np.random.default_rng(5).uniform(0.05, 1.0, round(seconds * 5))
+    at = np.linspace(0, len(steps) - 1, round(seconds * RATE))
+    return noise(seconds, seed=5) * np.interp(at, np.arange(len(steps)), steps)
 
 
 def ears(board: Board) -> str:
@@ -34,13 +46,13 @@ def alarms(around: Surroundings, what: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def station(board: Board, around: Surroundings) -> Board:
-    """With two receivers; the second one's card is not there."""
+    """With three receivers; the third one's card is not there."""
     assert not ears(board), "an ear runs, and there is nothing to listen to"
     answered(board, "modprobe snd-aloop && udevadm settle", timeout_s=60)
     station = around.configuration(board.sound_device)
     (zone,) = (z for z in station["zones"] if z["id"] == ZONE)
-    zone["output"]["also"] = [{"driver": "alsa", "device": "hw:" + LOOP.format(0), "buffer_ms": 150}]
-    devices = {WELL: LOOP.format(1), ABSENT: "CARD=Absent"}
+    zone["output"]["also"] = [{"driver": "alsa", "device": "hw:" + LOOP.format(0, 0), "buffer_ms": 150}]
+    devices = {WELL: LOOP.format(1, 0), DEAD: LOOP.format(1, 1), ABSENT: "CARD=Absent"}
     station["monitors"] = [
         {"id": name, "zone": ZONE, "kind": "air", "driver": "alsa", "device": f"plughw:{card}"}
         for name, card in devices.items()
@@ -70,6 +82,26 @@ def test_a_receiver_whose_card_is_not_there_is_an_alarm_that_says_so(station: Bo
     detail = alarms(around, "ear")[-1]["detail"]
     print(detail)
     assert "plughw:CARD=Absent" in detail
+
+
+def test_a_transmitter_that_is_dead_is_an_alarm_while_something_is_sent(station: Board, around: Surroundings) -> None:
+    around.order(
+        "broadcast",
+        {
+            "id": "noi",
+            "title": "Bản tin",
+            "class": "priority",
+            "start": "now",
+            "zones": [ZONE],
+            "items": [around.media("noi", talk(60))],
+            "resume": "drop",
+        },
+    )
+    wait("the dead one is told", lambda: alarms(around, "air-dead"), 180 * station.patience)
+    print(alarms(around, "air-dead")[-1]["detail"])
+    wait("the alarm ends with the sound", lambda: not alarms(around, "air-dead")[-1]["on"], 180 * station.patience)
+    assert {e["device"] for e in alarms(around, "air-dead")} == {DEAD}
+    assert not alarms(around, "air-foreign")
 
 
 def test_an_ear_that_is_killed_is_an_alarm_until_another_one_listens(station: Board, around: Surroundings) -> None:
