@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from agent.model.orders import Class
@@ -54,6 +56,14 @@ def possible() -> str | None:
         return made.stderr.decode().strip() or "ip netns does not work here"
     subprocess.run(["ip", "netns", "del", name], check=False)
     return None
+
+
+MACHINES = [
+    pytest.mark.broker,
+    pytest.mark.xdist_group("commune"),
+    pytest.mark.skipif(possible() is not None, reason=f"network namespaces: {possible()}"),
+]
+"""Marks of tests that need machines of their own."""
 
 
 def until(what: Callable[[], Any], why: str | Callable[[], object], patience_s: float = PATIENCE_S) -> Any:
@@ -374,3 +384,12 @@ def paused(*machines: Machine) -> Iterator[None]:
     finally:
         for machine in machines:
             machine.start()
+
+
+def owned(machine: Machine) -> bool:
+    return any("owner" in zone for zone in machine.status()["zones"].values())
+
+
+def entries(machine: Machine) -> list[dict[str, Any]]:
+    with sqlite3.connect(f"file:{machine.dir / 'data' / 'tram.db'}?mode=ro", uri=True) as db:
+        return [json.loads(row[0]) for row in db.execute("SELECT entry FROM playlog ORDER BY n")]

@@ -12,13 +12,20 @@ from typing import Any
 
 import pytest
 
-from tests.integration.clusters.commune import NET, Commune, Machine, noise, paused, possible, skew_s, until
+from tests.integration.clusters.commune import (
+    MACHINES,
+    NET,
+    Commune,
+    Machine,
+    entries,
+    noise,
+    owned,
+    paused,
+    skew_s,
+    until,
+)
 
-pytestmark = [
-    pytest.mark.broker,
-    pytest.mark.xdist_group("commune"),
-    pytest.mark.skipif(possible() is not None, reason=f"network namespaces: {possible()}"),
-]
+pytestmark = MACHINES
 DRIFT_PPM = 180
 STEP_S = 0.005
 DELAY_MS = 40.0
@@ -39,13 +46,9 @@ def quiet(commune: Commune) -> Iterator[None]:
     """Each test begins when all are there and nothing sounds."""
     yield
     for machine in commune.machines:
-        until(lambda m=machine: not _owned(m), lambda m=machine: f"{m.name} is free; {m.log[-1500:]}", 60)
+        until(lambda m=machine: not owned(m), lambda m=machine: f"{m.name} is free; {m.log[-1500:]}", 60)
         until(lambda m=machine: m.heard(time.time()) is None, f"{machine.name} is silent")
     commune.wait_ready()
-
-
-def _owned(machine: Machine) -> bool:
-    return any("owner" in zone for zone in machine.status()["zones"].values())
 
 
 def receipts(commune: Commune, jti: str) -> dict[str, str]:
@@ -95,16 +98,8 @@ def _library(machine: Machine) -> bool:
     )
 
 
-def _entries(machine: Machine) -> list[dict[str, Any]]:
-    import json
-    import sqlite3
-
-    with sqlite3.connect(f"file:{machine.dir / 'data' / 'tram.db'}?mode=ro", uri=True) as db:
-        return [json.loads(row[0]) for row in db.execute("SELECT entry FROM playlog ORDER BY n")]
-
-
 def _logged(machine: Machine, title: str, after: float) -> dict[str, Any] | None:
-    found = [e for e in _entries(machine) if e["started"] and datetime.fromisoformat(e["started"]).timestamp() > after]
+    found = [e for e in entries(machine) if e["started"] and datetime.fromisoformat(e["started"]).timestamp() > after]
     return found[-1] if found else None
 
 
@@ -112,10 +107,10 @@ def test_stop_at_the_station_silences_the_clusters(commune: Commune) -> None:
     before = time.time()
     commune.station.press("khan-cap")
     for machine in commune.machines:
-        until(lambda m=machine: _owned(m), f"{machine.name} plays")
+        until(lambda m=machine: owned(m), f"{machine.name} plays")
     commune.station.press("dung")
     for machine in commune.machines:
-        until(lambda m=machine: not _owned(m), f"{machine.name} is silent")
+        until(lambda m=machine: not owned(m), f"{machine.name} is silent")
     entry = until(lambda: _logged(commune.clusters[0], "", before), "the log")
     assert (entry["result"], entry["reason"]) == ("interrupted", "cancelled")
 
@@ -124,7 +119,7 @@ def test_stop_held_for_five_seconds_ends_the_provinces_alert_at_the_clusters_too
     alert: dict[str, Any] = {"class": "emergency", "items": [{"chime": "siren"}], "repeat": {"interval_s": 1}}
     signed = commune.order(["group:tinh-mau"], **alert)
     for machine in commune.machines:
-        until(lambda m=machine: _owned(m), f"{machine.name} plays")
+        until(lambda m=machine: owned(m), f"{machine.name} plays")
     commune.station.press("dung", 5.5)
     names = {m.name for m in commune.machines}
     until(
@@ -144,10 +139,10 @@ def test_stop_held_for_five_seconds_ends_the_provinces_alert_at_the_clusters_too
 def test_the_key_that_silences_is_turned_for_the_clusters_too(commune: Commune) -> None:
     commune.order(["group:tinh-mau"], **{"class": "emergency", "repeat": {"interval_s": 0, "count": 40}})
     for machine in commune.machines:
-        until(lambda m=machine: _owned(m), f"{machine.name} plays")
+        until(lambda m=machine: owned(m), f"{machine.name} plays")
     commune.station.press("ngat", 12)
     for machine in commune.machines:
-        until(lambda m=machine: not _owned(m), f"{machine.name} is silent")
+        until(lambda m=machine: not owned(m), f"{machine.name} is silent")
     refused = commune.order(["group:tinh-mau"], **{"class": "emergency"})
     names = {m.name for m in commune.machines}
     told = dict.fromkeys(names, "rejected silenced")
@@ -171,10 +166,10 @@ def test_a_province_order_reaches_a_cluster_over_its_station_and_the_receipts_co
 
 def test_the_same_order_over_both_ways_is_played_once(commune: Commune) -> None:
     both = commune.clusters[1]
-    before = len(_entries(both))
+    before = len(entries(both))
     signed = commune.order(["group:tinh-mau"])
     until(lambda: receipts(commune, signed.jti).get(both.name) == "done", "it is through")
-    assert len(_entries(both)) == before + 1
+    assert len(entries(both)) == before + 1
 
 
 def test_an_order_to_one_cluster_alone_is_heard_there_alone(commune: Commune) -> None:
@@ -292,7 +287,7 @@ def test_alone_a_cluster_plays_its_schedule_from_its_own_cache(commune: Commune)
             until(lambda: cluster.heard(start.timestamp() - 1), "it plays alone")
     finally:
         commune.broker.start()
-    until(lambda: any(e["bulletin"] == "ban-tin-chieu" for e in _entries(cluster)), "its log")
+    until(lambda: any(e["bulletin"] == "ban-tin-chieu" for e in entries(cluster)), "its log")
 
 
 def test_a_cluster_that_goes_is_told_and_told_again_when_it_is_back(commune: Commune) -> None:

@@ -316,13 +316,19 @@ def begun(commune: Commune) -> None:
     raise AssertionError("nobody listens to voice")
 
 
+def listening(commune: Commune) -> subprocess.Popen[bytes]:
+    """A cluster that hears the talk already."""
+    begun(commune)
+    cluster = listen(commune)
+    assert cluster.stdout is not None
+    assert cluster.stdout.read(100)
+    return cluster
+
+
 def test_a_cluster_hears_a_talk_from_when_it_comes_to_its_end_and_knows_that_it_was_the_end(commune: Commune) -> None:
     with commune.serving():
         commune.wait_serving()
-        begun(commune)
-        cluster = listen(commune)
-        assert cluster.stdout is not None
-        assert cluster.stdout.read(100)
+        cluster = listening(commune)
         speak(commune)
         heard = array("h", cluster.stdout.read())
         assert cluster.wait(10) == OVER
@@ -339,19 +345,13 @@ def test_a_cluster_hears_a_talk_from_when_it_comes_to_its_end_and_knows_that_it_
 def test_a_talk_that_is_torn_off_is_not_taken_for_its_end(commune: Commune) -> None:
     with commune.serving() as serving:
         commune.wait_serving()
-        begun(commune)
-        cluster = listen(commune)
-        assert cluster.stdout is not None
-        assert cluster.stdout.read(100)
+        cluster = listening(commune)
         assert serving.pid is not None
         os.kill(serving.pid, signal.SIGKILL)
         assert cluster.wait(10) == 4
     with commune.serving():
         commune.wait_serving()
-        begun(commune)
-        cluster = listen(commune)
-        assert cluster.stdout is not None
-        assert cluster.stdout.read(100)
+        cluster = listening(commune)
         speak(commune, seconds=0.1, end=False)
         cluster.communicate(timeout=20)
         assert cluster.returncode == 4, "voice is gone"

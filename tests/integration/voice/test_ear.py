@@ -23,6 +23,7 @@ from agent.model import voice as v
 from agent.model.ear import TEST_TONES_HZ, Check, Checked, EarEvent, Measured, Noticed
 from agent.model.health import Verdict
 from tests.integration.voice.process import HEAD, Process, write_wav
+from tests.unit.ear.babble import babble
 
 CONFIG = (
     HEAD
@@ -36,18 +37,6 @@ sensors: [{id: dong, zone: fm, driver: virtual, open_below_ma: 5, short_above_ma
 )
 WAIT_S = 30.0
 BLOCK = RATE // 50
-
-
-def babble(seed: int, seconds: float) -> np.ndarray[Any, Any]:
-    """What speech is to the ear: noise in a few bands, each louder and softer by itself some times a second."""
-    rng = np.random.default_rng(seed)
-    n = round(seconds * RATE)
-    t = np.arange(n) / RATE
-    out = np.zeros(n)
-    for hertz in (250, 500, 900, 1600, 2800, 4200):
-        course = np.repeat(rng.random(n // 4800 + 1) ** 3, 4800)[:n]
-        out += course * np.sin(2 * np.pi * hertz * t + rng.normal(0, 0.4, n).cumsum() * 0.02)
-    return (out / np.abs(out).max() * 0.5).astype(np.float32)
 
 
 def tones() -> np.ndarray[Any, Any]:

@@ -17,7 +17,8 @@ import yaml
 from drivers.virtual_gpio import positions
 from province.bench.stages import DirectStage
 from province.demo.stage import EXAMPLES
-from tests.integration.voice.test_ear import Air, babble
+from tests.integration.voice.test_ear import Air
+from tests.unit.ear.babble import babble
 
 pytestmark = pytest.mark.broker
 WAIT_S = 40.0

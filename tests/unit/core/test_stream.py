@@ -118,17 +118,9 @@ def test_what_is_said_live_at_a_station_is_taken_by_its_name_from_ones_own_stati
 
 def test_a_talk_is_as_loud_as_at_the_station_and_its_pauses_are_no_silence() -> None:
     world = World(parent=PARENT)
-    pieces = []
-    started = world._startfeed
-
-    def start(command: do.StartFeed) -> None:
-        pieces.extend(command.pieces)
-        started(command)
-
-    world._startfeed = start  # type: ignore[method-assign]
     world.order("broadcast", broadcast("noi", {"chime": "gong"}, TALK, **{"class": "emergency"}), "xa-mau")
     world.advance(1)
-    (piece,) = pieces
+    (piece,) = world.fed
     assert (piece.talk, piece.level_lufs) == (True, None)
     assert piece.fallback, "spoken beforehand"
     (running,) = world.on.values()

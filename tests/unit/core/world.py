@@ -44,6 +44,7 @@ from agent.model.records import (
     Write,
 )
 from agent.model.time import Instant
+from agent.ports import Piece
 from agent.store import playlog
 from agent.trust.authorities import Trusted
 from agent.trust.keys import PrivateKey, generate
@@ -212,6 +213,8 @@ class World:
         self.pressed: list[tuple[str, float, list[str]]] = []
         """Buttons whose message waits for the one that is on, as voice keeps them."""
         self.pipes: dict[tuple[str, int], int] = {}
+        self.fed: list[Piece] = []
+        """All that decoders were given."""
         self.decoding: set[str] = set()
         """Plays whose decoders were started and not ended."""
         self.broken: dict[str, float] = {}
@@ -824,6 +827,7 @@ class World:
 
     def _startfeed(self, c: do.StartFeed) -> None:
         assert (c.play, c.segment) not in self.pipes, f"{c} twice"
+        self.fed += c.pieces
         self.decoding.add(c.play)
         marks = [ev.FeedMark(c.play, c.segment, c.pieces[0].item, "ready")] if c.pieces else []
         total = 0

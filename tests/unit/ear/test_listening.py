@@ -10,7 +10,7 @@ from agent.ear.compare import RATE, Sound
 from agent.ear.listening import Listening
 from agent.ear.tape import Tape, Timeline
 from agent.model.config import Monitor
-from tests.integration.voice.test_ear import babble
+from tests.unit.ear.babble import babble
 
 S = 1_000_000_000
 BLOCK = RATE // 50
